@@ -1,0 +1,49 @@
+# One entry per thing a person does; what is longer than a line is in scripts/.
+# `make` alone prints the list.
+
+BACKEND ?= auto
+BENCH   ?= .
+
+export CGO_ENABLED ?= 0
+
+help: ## print this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+build: ## build the programs into bin/: static, stripped
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./plugin/... ./cmd/...
+
+demo: build ## show the main job on real packets (as root; BACKEND=auto|iptables|nftables)
+	@scripts/setup demo
+	@go build -o bin/tools/demo ./scripts/demo
+	@bin/tools/demo -backend=$(BACKEND)
+
+test: build ## install what the tests need, and run them all (as root)
+	@scripts/setup test
+	go test -count=1 -timeout 20m ./...
+
+check: build ## formatter, linters, vet, race tests, shellcheck
+	@scripts/setup test check
+	@CGO_ENABLED=1 scripts/check
+
+lint: ## the quick part of check: all but the tests
+	@scripts/setup check
+	@scripts/check lint
+
+bench: build ## measure pod attach and resync against the usual ways (BENCH=regexp)
+	@scripts/setup test
+	go test -run='^$$' -bench='$(BENCH)' -timeout 60m ./...
+
+fmt: ## format the Go code
+	@scripts/setup check
+	bin/tools/gofumpt -w cmd pkg plugin scripts
+
+golden: build ## rewrite the golden files from what the code does now
+	@scripts/setup test
+	@scripts/golden
+
+clean: ## remove what was built
+	rm -rf bin
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test check lint bench fmt golden clean
