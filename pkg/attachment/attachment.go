@@ -1,0 +1,30 @@
+package attachment
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// Attachment is one interface of one container and the addresses it sends from.
+type Attachment struct {
+	Owner
+	NetNS     NetNS        `json:"netns,omitzero"`
+	Addresses []netip.Addr `json:"addresses"`
+}
+
+// Normalize unmaps IPv4-mapped addresses, drops zones, sorts and removes duplicates.
+func Normalize(addresses []netip.Addr) []netip.Addr {
+	out := make([]netip.Addr, 0, len(addresses))
+	for _, addr := range addresses {
+		out = append(out, addr.Unmap().WithZone(""))
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+// Has reports whether the attachment has an address of the family.
+func (a Attachment) Has(f policy.Family) bool {
+	return slices.ContainsFunc(a.Addresses, func(addr netip.Addr) bool { return policy.FamilyOf(addr) == f })
+}
