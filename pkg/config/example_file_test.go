@@ -1,0 +1,46 @@
+package config
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const exampleFile = "../../conf/ip-masq-agent.example"
+
+// commentedOut is a key of the example that is not in force there; prose has a space after the number sign.
+var commentedOut = regexp.MustCompile(`(?m)^#(\w+:)`)
+
+func TestExampleFileIsTheDefaults(t *testing.T) {
+	data, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{string(data), commentedOut.ReplaceAllString(string(data), "$1")} {
+		for _, opts := range []Options{{}, ipv6} {
+			got, findings, err := Parse(exampleFile, []byte(text), opts)
+			if err != nil || len(findings) > 0 {
+				t.Fatalf("findings %v, error %v", findings, err)
+			}
+			if diff := cmp.Diff(Default(opts), got, sameConfig); diff != "" {
+				t.Errorf("%+v: -default +example:\n%s", opts, diff)
+			}
+		}
+	}
+}
+
+func TestExampleFileHasEveryKey(t *testing.T) {
+	data, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "\n" + commentedOut.ReplaceAllString(string(data), "$1")
+	for _, key := range knownKeys {
+		if !strings.Contains(text, "\n"+key+":") {
+			t.Errorf("%s is not in the example", key)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package config
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// maxFileSize is far more than 100,000 CIDRs need. It is there for a path that points at something else altogether.
+const maxFileSize = 8 << 20
+
+// dirPrefix begins the names of the files that count in a directory, as in Azure's agent.
+const dirPrefix = "ip-masq"
+
+// Load reads the configuration at opts.Path. Where nothing is there, all is default. The findings and the error are those
+// of Parse, each with the name of its file.
+func Load(opts Options) (Config, []Finding, error) {
+	r := &report{}
+	paths := sources(opts, r)
+	files := make([]file, 0, len(paths))
+	for _, path := range paths {
+		if data, err := readFile(path); err != nil {
+			r.system(path, "cannot be read", err)
+		} else {
+			files = append(files, decode(path, data, opts, r))
+		}
+	}
+	return conclude(files, opts, r)
+}
+
+// sources lists the files that make up the configuration.
+func sources(opts Options, r *report) []string {
+	info, err := os.Stat(opts.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		r.system(opts.Path, "cannot be read", err)
+		return nil
+	case !info.IsDir():
+		return []string{opts.Path}
+	case !opts.AllowDir:
+		r.errorf(place{file: opts.Path}, "is a directory where a file is expected: "+
+			"name the file, or give the directory with --config to merge its %s* files", dirPrefix)
+		return nil
+	}
+	return filesIn(opts.Path, r)
+}
+
+// filesIn lists the directory's files that count, in the order of their names. In a mounted ConfigMap they are symlinks.
+func filesIn(dir string, r *report) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		r.system(dir, "cannot be listed", err)
+		return nil
+	}
+	var paths []string
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), dirPrefix) {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		info, err := os.Stat(path)
+		switch {
+		case err != nil:
+			r.system(path, "cannot be read", err)
+		case info.IsDir():
+			r.errorf(place{file: path}, "is a directory where a file is expected: remove or rename it")
+		case !info.Mode().IsRegular(): // to open a pipe would wait for a writer
+			r.errorf(place{file: path}, "is not a regular file: remove or rename it")
+		default:
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+var errTooBig = errors.New("it is larger than 8 MiB")
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err == nil && len(data) > maxFileSize {
+		err = errTooBig
+	}
+	return data, err
+}
+
+// system reports an error of the operating system. Its text repeats the path, which the finding has already.
+func (r *report) system(path, problem string, err error) {
+	reason := err
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		reason = pathError.Err
+	}
+	r.errorf(place{file: path}, "%s: %s", problem, reason)
+	r.causes = append(r.causes, err)
+}

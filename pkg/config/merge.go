@@ -1,0 +1,164 @@
+package config
+
+import (
+	"cmp"
+	"net/netip"
+	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// merge puts the files together and the defaults in place: lists are joined in the files' order, switches are on if one
+// file turns them on, of several intervals and limits the smallest counts.
+func merge(files []file, opts Options, r *report) Config {
+	c := Config{ResyncInterval: shortest(files)}
+	var lists, exceptionLists []list
+	for _, f := range files {
+		c.Sources = append(c.Sources, f.name)
+		c.MasqLinkLocal = c.MasqLinkLocal || f.masqLinkLocal
+		c.MasqLinkLocalIPv6 = c.MasqLinkLocalIPv6 || f.masqLinkLocalIPv6
+		lists = append(lists, f.nonMasquerade)
+		exceptionLists = append(exceptionLists, f.masquerade)
+	}
+	keep, exceptions := join(lists), join(exceptionLists)
+	defaults := defaultsBeside(keep, opts)
+	checkLimit(keep, lowest(files), r)
+	checkLists(keep, exceptions, r)
+	checkLinkLocal(exceptions, c, r)
+	if !r.failed() { // a bad item may be the one that would put a default out of force
+		checkDefaults(keep, defaults, exceptions, r)
+	}
+	c.NonMasquerade = append(prefixes(keep), defaults...)
+	c.Masquerade = prefixes(exceptions)
+	return c
+}
+
+// shortest returns the shortest interval that a file gives.
+func shortest(files []file) time.Duration {
+	var interval time.Duration
+	for _, f := range files {
+		if f.resyncInterval > 0 && (interval == 0 || f.resyncInterval < interval) {
+			interval = f.resyncInterval
+		}
+	}
+	return cmp.Or(interval, DefaultResyncInterval)
+}
+
+// lowest returns the lowest limit that a file gives, or nil.
+func lowest(files []file) *limit {
+	var most *limit
+	for _, f := range files {
+		if f.cidrLimit != nil && (most == nil || f.cidrLimit.max < most.max) {
+			most = f.cidrLimit
+		}
+	}
+	return most
+}
+
+// join makes one list of several, without duplicates. A single list stays as it is.
+func join(lists []list) list {
+	if len(lists) == 1 {
+		return lists[0]
+	}
+	var joined list
+	seen := map[netip.Prefix]bool{}
+	for _, l := range lists {
+		joined.given = joined.given || l.given
+		joined.size += l.size - len(l.items)
+		for _, it := range l.items {
+			if !seen[it.prefix] {
+				seen[it.prefix] = true
+				joined.items = append(joined.items, it)
+			}
+		}
+	}
+	joined.size += len(joined.items)
+	return joined
+}
+
+func prefixes(l list) []netip.Prefix {
+	all := make([]netip.Prefix, len(l.items))
+	for i, it := range l.items {
+		all[i] = it.prefix
+	}
+	return all
+}
+
+// defaultsBeside lists the defaults in force: those of the families that the list has no prefix of. An empty list that was
+// written down is meant as such.
+func defaultsBeside(l list, opts Options) []netip.Prefix {
+	if l.given && l.size == 0 {
+		return nil
+	}
+	listed := map[policy.Family]bool{}
+	for _, it := range l.items {
+		listed[policy.FamilyOf(it.prefix.Addr())] = true
+	}
+	var defaults []netip.Prefix
+	for _, f := range opts.families() {
+		if listed[f] {
+			continue
+		}
+		defaults = append(defaults, policy.DefaultNonMasquerade(f)...)
+		if f == policy.IPv4 && opts.AllReserved {
+			defaults = append(defaults, policy.ReservedRanges()...)
+		}
+	}
+	return defaults
+}
+
+func checkLimit(l list, most *limit, r *report) {
+	if most != nil && l.size > most.max {
+		r.errorf(most.at, "%s has %d items, more than %s %d allows: raise the limit or shorten the list",
+			keyNonMasquerade, l.size, keyCIDRLimit, most.max)
+	}
+}
+
+// checkLists refuses a prefix in both lists: neither verdict would be the more specific one.
+func checkLists(keep, exceptions list, r *report) {
+	places := make(map[netip.Prefix]place, len(keep.items))
+	for _, it := range keep.items {
+		places[it.prefix] = it.at
+	}
+	for _, it := range exceptions.items {
+		if other, both := places[it.prefix]; both {
+			r.errorf(it.at, "CIDR %q is in %s and in %s (%s): remove one of the two",
+				it.prefix, keyMasquerade, keyNonMasquerade, other.seenFrom(it.at))
+		}
+	}
+}
+
+// checkDefaults is checkLists for those prefixes that the user did not write.
+func checkDefaults(keep list, defaults []netip.Prefix, exceptions list, r *report) {
+	inForce := make(map[netip.Prefix]bool, len(defaults))
+	for _, prefix := range defaults {
+		inForce[prefix] = true
+	}
+	for _, it := range exceptions.items {
+		if !inForce[it.prefix] {
+			continue
+		}
+		family := policy.FamilyOf(it.prefix.Addr())
+		advice := ""
+		if !keep.given {
+			advice = ", or [] for none"
+		}
+		r.errorf(it.at, "CIDR %q is in %s and in the defaults of %s, which are in force because that key lists no %s range: "+
+			"list there the %s ranges that keep the pod's address%s",
+			it.prefix, keyMasquerade, keyNonMasquerade, family, family, advice)
+	}
+}
+
+// checkLinkLocal refuses to masquerade the very range that the policy keeps unless its switch is on.
+func checkLinkLocal(exceptions list, c Config, r *report) {
+	for _, it := range exceptions.items {
+		key, on := keyMasqLinkLocal, c.MasqLinkLocal
+		family := policy.FamilyOf(it.prefix.Addr())
+		if family == policy.IPv6 {
+			key, on = keyMasqLinkLocalIPv6, c.MasqLinkLocalIPv6
+		}
+		if !on && it.prefix == family.LinkLocal() {
+			r.errorf(it.at, `CIDR %q in %s is the link-local range: write "%s: true" instead`, it.prefix, keyMasquerade, key)
+		}
+	}
+}

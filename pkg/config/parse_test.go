@@ -1,0 +1,381 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+const (
+	rfc1918  = "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16"
+	reserved = " 100.64.0.0/10 192.0.0.0/24 192.0.2.0/24 192.88.99.0/24 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 240.0.0.0/4"
+)
+
+// prefixList reads prefixes separated by spaces.
+func prefixList(text string) []netip.Prefix {
+	var list []netip.Prefix
+	for _, field := range strings.Fields(text) {
+		list = append(list, netip.MustParsePrefix(field))
+	}
+	return list
+}
+
+// with returns the configuration of a file that gives the one list, with the changes.
+func with(nonMasquerade string, changes ...func(*Config)) *Config {
+	c := &Config{NonMasquerade: prefixList(nonMasquerade), ResyncInterval: time.Minute}
+	for _, change := range changes {
+		change(c)
+	}
+	return c
+}
+
+func linkLocal(c *Config)     { c.MasqLinkLocal = true }
+func linkLocalIPv6(c *Config) { c.MasqLinkLocalIPv6 = true }
+
+func every(d time.Duration) func(*Config) { return func(c *Config) { c.ResyncInterval = d } }
+
+func except(list string) func(*Config) {
+	return func(c *Config) { c.Masquerade = prefixList(list) }
+}
+
+var sameConfig = cmp.Options{
+	cmpopts.EquateEmpty(),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmpopts.IgnoreFields(Config{}, "Sources"),
+}
+
+var (
+	ipv6      = Options{EnableIPv6: true}
+	lenient   = Options{Lenient: true}
+	allRanges = Options{AllReserved: true}
+)
+
+// A parseCase is one line of the contract: what the file says, and what is then in force or wrong.
+type parseCase struct {
+	name string
+	text string
+	opts Options
+	want *Config  // nil: refused
+	says []string // each in the text of one finding: the errors, or the warnings of what is accepted
+}
+
+var acceptedCases = []parseCase{
+	// Nothing said: the defaults.
+	{name: "zero bytes", text: "", want: with(rfc1918)},
+	{name: "blank", text: " \n\n", want: with(rfc1918)},
+	{name: "comment only", text: "# nothing\n", want: with(rfc1918)},
+	{name: "null", text: "null\n", want: with(rfc1918)},
+	{name: "tilde", text: "~", want: with(rfc1918)},
+	{name: "braces", text: "{}", want: with(rfc1918)},
+	{name: "document start only", text: "---\n", want: with(rfc1918)},
+	{name: "byte order mark only", text: "\ufeff", want: with(rfc1918)},
+	{name: "defaults with IPv6", text: "{}", opts: ipv6, want: with(rfc1918 + " fc00::/7")},
+	{name: "defaults with all reserved ranges", text: "", opts: allRanges, want: with(rfc1918 + reserved)},
+	{
+		name: "defaults with all reserved ranges and IPv6", text: "",
+		opts: Options{AllReserved: true, EnableIPv6: true}, want: with(rfc1918 + reserved + " fc00::/7"),
+	},
+
+	// The keys of the Kubernetes agent.
+	{
+		name: "all upstream keys",
+		text: "nonMasqueradeCIDRs:\n  - 172.16.0.0/12\n  - 10.0.0.0/8\ncidrLimit: 64\nmasqLinkLocal: true\nresyncInterval: 5s\n",
+		want: with("172.16.0.0/12 10.0.0.0/8", linkLocal, every(5*time.Second)),
+	},
+	{name: "only CIDRs", text: "nonMasqueradeCIDRs:\n  - 192.168.0.0/16\n", want: with("192.168.0.0/16")},
+	{name: "only masqLinkLocal", text: "masqLinkLocal: true\n", want: with(rfc1918, linkLocal)},
+	{name: "only masqLinkLocalIPv6", text: "masqLinkLocalIPv6: true\n", want: with(rfc1918, linkLocalIPv6)},
+	{name: "only resyncInterval", text: "resyncInterval: 5m\n", want: with(rfc1918, every(5*time.Minute))},
+	{name: "shortest resyncInterval", text: "resyncInterval: 100ms\n", want: with(rfc1918, every(100*time.Millisecond))},
+	{
+		name: "JSON", text: `{"nonMasqueradeCIDRs":["172.16.0.0/12","10.0.0.0/8"],"masqLinkLocal":true,"resyncInterval":"5s"}`,
+		want: with("172.16.0.0/12 10.0.0.0/8", linkLocal, every(5*time.Second)),
+	},
+	{name: "JSON only CIDRs", text: `{"nonMasqueradeCIDRs":["192.168.0.0/16"]}`, want: with("192.168.0.0/16")},
+	{name: "JSON only masqLinkLocal", text: `{"masqLinkLocal":true}`, want: with(rfc1918, linkLocal)},
+	{name: "JSON escapes", text: `{"resyncInterval":"\u0035\u006d"}`, want: with(rfc1918, every(5*time.Minute))},
+	{name: "JSON escaped slash", text: `{"nonMasqueradeCIDRs":["10.0.0.0\/8"]}`, want: with("10.0.0.0/8")},
+	{
+		name: "JSON after tabs and newline", text: "\t\t\n\t{\n\t\t\"nonMasqueradeCIDRs\": [\"fc00::/7\",\t\"10.0.0.0/8\"]\n\t}\n",
+		opts: ipv6, want: with("fc00::/7 10.0.0.0/8"),
+	},
+	{name: "JSON after a byte order mark", text: "\ufeff{\"masqLinkLocal\":true}", want: with(rfc1918, linkLocal)},
+
+	// YAML as Kubernetes reads it.
+	{name: "yes", text: "masqLinkLocal: yes", want: with(rfc1918, linkLocal)},
+	{name: "on and off", text: "masqLinkLocal: on\nmasqLinkLocalIPv6: off", want: with(rfc1918, linkLocal)},
+	{name: "CRLF", text: "nonMasqueradeCIDRs:\r\n- 10.0.0.0/8\r\nmasqLinkLocal: true\r\n", want: with("10.0.0.0/8", linkLocal)},
+	{name: "byte order mark", text: "\ufeffmasqLinkLocal: true", want: with(rfc1918, linkLocal)},
+	{name: "anchor", text: "nonMasqueradeCIDRs: [&a 10.0.0.0/8, *a]", want: with("10.0.0.0/8 10.0.0.0/8")},
+	{name: "document start and end", text: "---\nmasqLinkLocal: true\n...\n", want: with(rfc1918, linkLocal)},
+	{name: "IPv6 without quotes", text: "nonMasqueradeCIDRs:\n- ::/0\n- ::1/128", opts: ipv6, want: with("::/0 ::1/128 " + rfc1918)},
+
+	// The lists.
+	{name: "empty list", text: "nonMasqueradeCIDRs: []", want: with("")},
+	{name: "empty list empties both families", text: "nonMasqueradeCIDRs: []", opts: ipv6, want: with("")},
+	{name: "empty list beats all reserved ranges", text: "nonMasqueradeCIDRs: []", opts: allRanges, want: with("")},
+	{name: "IPv4 only leaves the IPv6 default", text: "nonMasqueradeCIDRs: [10.0.0.0/8]", opts: ipv6, want: with("10.0.0.0/8 fc00::/7")},
+	{name: "IPv6 only leaves the IPv4 defaults", text: "nonMasqueradeCIDRs: ['fd00::/8']", opts: ipv6, want: with("fd00::/8 " + rfc1918)},
+	{
+		name: "IPv6 only leaves all reserved ranges", text: "nonMasqueradeCIDRs: ['fd00::/8']",
+		opts: Options{AllReserved: true, EnableIPv6: true}, want: with("fd00::/8 " + rfc1918 + reserved),
+	},
+	{name: "own IPv4 list beats all reserved ranges", text: "nonMasqueradeCIDRs: [10.0.0.0/8]", opts: allRanges, want: with("10.0.0.0/8")},
+	{name: "both families", text: "nonMasqueradeCIDRs: ['fd00::/8', 10.0.0.0/8]", opts: ipv6, want: with("fd00::/8 10.0.0.0/8")},
+	{
+		name: "duplicates and covered prefixes in the user's order", text: "nonMasqueradeCIDRs: [10.1.0.0/16, 10.0.0.0/8, 10.1.0.0/16]",
+		want: with("10.1.0.0/16 10.0.0.0/8 10.1.0.0/16"),
+	},
+	{name: "one address, and everything", text: "nonMasqueradeCIDRs: [10.0.0.1/32, 0.0.0.0/0]", want: with("10.0.0.1/32 0.0.0.0/0")},
+	{name: "exceptions inside the defaults", text: "masqueradeCIDRs: [10.1.0.0/16]", want: with(rfc1918, except("10.1.0.0/16"))},
+	{name: "no exceptions", text: "masqueradeCIDRs: []", want: with(rfc1918)},
+	{
+		name: "a default is an exception where the list is empty", text: "nonMasqueradeCIDRs: []\nmasqueradeCIDRs: [10.0.0.0/8]",
+		want: with("", except("10.0.0.0/8")),
+	},
+	{
+		name: "link-local exception beside its switch", text: "masqueradeCIDRs: [169.254.0.0/16]\nmasqLinkLocal: true",
+		want: with(rfc1918, linkLocal, except("169.254.0.0/16")),
+	},
+	{
+		name: "exception inside link-local", text: "masqueradeCIDRs: [169.254.169.254/32]",
+		want: with(rfc1918, except("169.254.169.254/32")),
+	},
+	{name: "no limit by default", text: "nonMasqueradeCIDRs: [" + manyCIDRs(200) + "]", want: with(strings.ReplaceAll(manyCIDRs(200), ",", " "))},
+	{name: "limit reached", text: "nonMasqueradeCIDRs: [10.0.0.0/8, 172.16.0.0/12]\ncidrLimit: 2", want: with("10.0.0.0/8 172.16.0.0/12")},
+	{name: "the limit does not count the defaults", text: "cidrLimit: 0", want: with(rfc1918)},
+
+	// --strict-config=false
+	{
+		name: "lenient: unknown key", text: "nonMasqueradeCIDR: [10.0.0.0/8]", opts: lenient, want: with(rfc1918),
+		says: []string{`f:1:1: warning: unknown key "nonMasqueradeCIDR" is ignored: did you mean nonMasqueradeCIDRs?`},
+	},
+	{
+		name: "lenient: other letter case is not half-used", text: "nonmasqueradecidrs: [10.1.0.0/16]\nmasqLinkLocal: true", opts: lenient,
+		want: with(rfc1918, linkLocal), says: []string{`f:1:1: warning: unknown key "nonmasqueradecidrs" is ignored`},
+	},
+	{
+		name: "lenient: other letter case in JSON", text: `{"masqLinkLocal":false,"MasqLinkLocal":true}`, opts: lenient,
+		want: with(rfc1918), says: []string{`f:1:24: warning: unknown key "MasqLinkLocal" is ignored: did you mean masqLinkLocal?`},
+	},
+	{
+		name: "lenient: the last of two counts", text: "resyncInterval: bad\nresyncInterval: 10s", opts: lenient, want: with(rfc1918, every(10*time.Second)),
+		says: []string{`f:2:1: warning: key "resyncInterval" is given twice, first in line 1 and the last one counts`},
+	},
+	{
+		name: "lenient: the last of two counts in JSON", text: `{"resyncInterval":"5s","resyncInterval":"10s"}`, opts: lenient,
+		want: with(rfc1918, every(10*time.Second)), says: []string{`f:1:24: warning: key "resyncInterval" is given twice`},
+	},
+	{
+		name: "lenient: merge key", text: "<<: {masqLinkLocal: true}", opts: lenient, want: with(rfc1918),
+		says: []string{`warning: unknown key "<<" is ignored`},
+	},
+}
+
+var refusedCases = []parseCase{
+	// Keys.
+	{name: "unknown key", text: "nonMasqueradeCIDR: []", says: []string{`f:1:1: error: unknown key "nonMasqueradeCIDR": did you mean nonMasqueradeCIDRs?`}},
+	{name: "letter case", text: "\nnonmasqueradecidrs: []", says: []string{`f:2:1: error: unknown key "nonmasqueradecidrs": did you mean nonMasqueradeCIDRs?`}},
+	{name: "letter case in JSON", text: "{\n \"CidrLimit\": 64}", says: []string{`f:2:2: error: unknown key "CidrLimit": did you mean cidrLimit?`}},
+	{name: "nothing near", text: "chain: X", says: []string{`unknown key "chain": the known keys are nonMasqueradeCIDRs, masq`}},
+	{name: "given twice", text: "masqLinkLocal: true\nmasqLinkLocal: true", says: []string{`f:2:1: error: key "masqLinkLocal" is given twice, first in line 1`}},
+	{name: "given twice in JSON", text: `{"cidrLimit":1,"cidrLimit":1}`, says: []string{`f:1:16: error: key "cidrLimit" is given twice, first in line 1`}},
+	{name: "merge key", text: "<<: {masqLinkLocal: true}", says: []string{`unknown key "<<"`}},
+	{name: "list as a key", text: "masqLinkLocal: true\n? [a]\n: b", says: []string{`f:2:3: error: a key must be a single word`}},
+
+	// No value.
+	{name: "null list", text: "nonMasqueradeCIDRs:", says: []string{`f:1:1: error: nonMasqueradeCIDRs has no value: write []`}},
+	{name: "null list in JSON", text: `{"nonMasqueradeCIDRs": null}`, says: []string{`nonMasqueradeCIDRs has no value: write []`}},
+	{name: "null exceptions", text: "masqueradeCIDRs: ~", says: []string{`masqueradeCIDRs has no value: write []`}},
+	{name: "null bool", text: "masqLinkLocal:\n", says: []string{`masqLinkLocal has no value: give it a value or remove the line`}},
+	{name: "null interval", text: "resyncInterval: null", says: []string{`resyncInterval has no value: give it a value or remove the line`}},
+	{name: "null limit", text: "cidrLimit:", says: []string{`cidrLimit has no value: give it a value or remove the line`}},
+	{name: "null in lenient mode", text: "nonMasqueradeCIDRs:", opts: lenient, says: []string{`nonMasqueradeCIDRs has no value`}},
+	{name: "null item", text: "nonMasqueradeCIDRs:\n-", says: []string{`f:2:2: error: nonMasqueradeCIDRs[0] is empty`}},
+	{name: "null item in JSON", text: `{"nonMasqueradeCIDRs":["10.0.0.0/8",null]}`, says: []string{`f:1:37: error: nonMasqueradeCIDRs[1] is empty`}},
+	{name: "empty item", text: "masqueradeCIDRs: [10.1.0.0/16, '']", says: []string{`masqueradeCIDRs[1] is empty`}},
+	{name: "empty interval", text: "resyncInterval: ''", says: []string{`resyncInterval "" is not a duration with a unit: write "60s"`}},
+
+	// CIDRs.
+	{name: "no CIDR", text: "nonMasqueradeCIDRs: [10.0.0.0/8, abcdefg]", says: []string{`nonMasqueradeCIDRs[1]: CIDR "abcdefg" could not be parsed`}},
+	{name: "no address", text: "nonMasqueradeCIDRs: [10.256.0.0/16]", says: []string{`CIDR "10.256.0.0/16" could not be parsed`}},
+	{name: "leading zero", text: "nonMasqueradeCIDRs: [010.0.0.0/8]", says: []string{`CIDR "010.0.0.0/8" could not be parsed`}},
+	{name: "prefix too long", text: "nonMasqueradeCIDRs: [10.0.0.0/33]", says: []string{`CIDR "10.0.0.0/33" could not be parsed`}},
+	{name: "zone", text: "nonMasqueradeCIDRs: ['fe80::%eth0/64']", opts: ipv6, says: []string{`CIDR "fe80::%eth0/64" could not be parsed`}},
+	{name: "host bits", text: "nonMasqueradeCIDRs: [10.0.0.1/8]", says: []string{`CIDR "10.0.0.1/8" is not aligned: use "10.0.0.0/8"`}},
+	{name: "host bits, IPv6 off", text: "nonMasqueradeCIDRs: ['fd00::1/8']", says: []string{`CIDR "fd00::1/8" is not aligned: use "fd00::/8"`}},
+	{name: "bare IPv4", text: "nonMasqueradeCIDRs: [10.0.0.1]", says: []string{`CIDR "10.0.0.1" has no prefix length: use "10.0.0.1/32"`}},
+	{name: "bare IPv6", text: "nonMasqueradeCIDRs: ['fd00::1%eth0']", opts: ipv6, says: []string{`has no prefix length: use "fd00::1/128"`}},
+	{name: "white space", text: "nonMasqueradeCIDRs: ['10.0.0.0/8 ']", says: []string{`CIDR "10.0.0.0/8 " has white space around it: use "10.0.0.0/8"`}},
+	{name: "IPv4-mapped", text: "nonMasqueradeCIDRs: ['::ffff:10.0.0.0/104']", opts: ipv6, says: []string{`is an IPv4-mapped IPv6 range: use "10.0.0.0/8"`}},
+	{name: "IPv6 while off", text: "nonMasqueradeCIDRs: ['fd00::/8']", says: []string{`CIDR "fd00::/8" is IPv6, which is off: start the agent with --enable-ipv6`}},
+	{name: "IPv6 exception while off", text: "masqueradeCIDRs: ['::/0']", says: []string{`masqueradeCIDRs[0]: CIDR "::/0" is IPv6, which is off`}},
+	{
+		name: "every bad item", text: "nonMasqueradeCIDRs:\n- x\n- 10.0.0.1/8\nmasqueradeCIDRs:\n- z\n",
+		says: []string{`f:2:3: error: nonMasqueradeCIDRs[0]: CIDR "x"`, `f:3:3: error: nonMasqueradeCIDRs[1]: CIDR "10.0.0.1/8"`, `f:5:3: error: masqueradeCIDRs[0]: CIDR "z"`},
+	},
+
+	{
+		name: "the same bad list by its anchor", text: "nonMasqueradeCIDRs: &l\n- x\nmasqueradeCIDRs: *l",
+		says: []string{`f:2:3: error: nonMasqueradeCIDRs[0]: CIDR "x"`, `f:2:3: error: masqueradeCIDRs[0]: CIDR "x"`},
+	},
+
+	// Both lists.
+	{
+		name: "in both lists", text: "nonMasqueradeCIDRs: [10.1.0.0/16]\nmasqueradeCIDRs: [10.1.0.0/16]",
+		says: []string{`f:2:19: error: CIDR "10.1.0.0/16" is in masqueradeCIDRs and in nonMasqueradeCIDRs (line 1): remove one of the two`},
+	},
+	{name: "in the defaults", text: "masqueradeCIDRs: [172.16.0.0/12]", says: []string{`"172.16.0.0/12" is in masqueradeCIDRs and in the defaults of nonMasqueradeCIDRs, which are in force because that key lists no IPv4 range: list there the IPv4 ranges that keep the pod's address, or [] for none` + "\n"}},
+	{
+		name: "in the defaults of the other family", text: "nonMasqueradeCIDRs: [10.0.0.0/8]\nmasqueradeCIDRs: ['fc00::/7']", opts: ipv6,
+		says: []string{`"fc00::/7" is in masqueradeCIDRs and in the defaults of nonMasqueradeCIDRs, which are in force because that key lists no IPv6 range: list there the IPv6 ranges that keep the pod's address` + "\n"},
+	},
+	{name: "in the reserved ranges", text: "masqueradeCIDRs: [100.64.0.0/10]", opts: allRanges, says: []string{`in the defaults of nonMasqueradeCIDRs`}},
+	{name: "link-local exception", text: "masqueradeCIDRs: [169.254.0.0/16]", says: []string{`is the link-local range: write "masqLinkLocal: true" instead`}},
+	{
+		name: "link-local exception, IPv6", text: "masqueradeCIDRs: ['fe80::/10']\nmasqLinkLocal: true", opts: ipv6,
+		says: []string{`is the link-local range: write "masqLinkLocalIPv6: true" instead`},
+	},
+	{
+		name: "a bad item does not bring up the defaults", text: "nonMasqueradeCIDRs: [10.0.0.1/8]\nmasqueradeCIDRs: [172.16.0.0/12]",
+		says: []string{`is not aligned`},
+	},
+
+	// Types.
+	{name: "list of numbers", text: "nonMasqueradeCIDRs: [10]", says: []string{`nonMasqueradeCIDRs[0] is the number 10: write a CIDR`}},
+	{name: "scalar for a list", text: "nonMasqueradeCIDRs: 10.0.0.0/8", says: []string{`nonMasqueradeCIDRs is the string "10.0.0.0/8": write a list`}},
+	{name: "mapping for a list", text: "nonMasqueradeCIDRs: {a: b}", says: []string{`nonMasqueradeCIDRs is a mapping: write a list`}},
+	{name: "string for a bool", text: "masqLinkLocal: 'true'", says: []string{`masqLinkLocal is the string "true": write true or false, without quotes`}},
+	{name: "number for a bool", text: "masqLinkLocal: 1", says: []string{`masqLinkLocal is the number 1`}},
+	{name: "bool for an item", text: "nonMasqueradeCIDRs: [yes]", says: []string{`nonMasqueradeCIDRs[0] is the boolean true`}},
+	{name: "string for the limit", text: "cidrLimit: '64'", says: []string{`cidrLimit is the string "64"`}},
+	{name: "negative limit", text: "cidrLimit: -1", says: []string{`cidrLimit is -1: write a whole number of 0 or more`}},
+	{name: "fractional limit", text: "cidrLimit: 1.5", says: []string{`cidrLimit is 1.5: write a whole number of 0 or more`}},
+	{name: "limit out of range", text: `{"cidrLimit": 1e999}`, says: []string{`cidrLimit is 1e999: write a whole number`}},
+	{name: "limit exceeded", text: "nonMasqueradeCIDRs: [10.0.0.0/8, 172.16.0.0/12]\ncidrLimit: 1", says: []string{`f:2:12: error: nonMasqueradeCIDRs has 2 items, more than cidrLimit 1 allows`}},
+	{name: "limit of none exceeded", text: "nonMasqueradeCIDRs: [10.0.0.0/8]\ncidrLimit: 0", says: []string{`has 1 items, more than cidrLimit 0 allows`}},
+
+	// Intervals.
+	{name: "interval as a number", text: "resyncInterval: 90", says: []string{`f:1:17: error: resyncInterval is the number 90: write "90s"`}},
+	{name: "interval 0 as a number", text: "resyncInterval: 0", says: []string{`resyncInterval is the number 0: write "60s"`}},
+	{name: "interval as a list", text: "resyncInterval: [60s]", says: []string{`resyncInterval is a list: write "60s"`}},
+	{name: "interval without unit", text: "resyncInterval: '90'", says: []string{`resyncInterval "90" is not a duration with a unit: write "90s"`}},
+	{name: "interval of zero", text: "resyncInterval: 0s", says: []string{`resyncInterval "0s" is too short: write "60s", or at least "100ms"`}},
+	{name: "interval of zero without unit", text: "resyncInterval: '0'", says: []string{`resyncInterval "0" is too short`}},
+	{name: "negative interval", text: "resyncInterval: -5s", says: []string{`resyncInterval "-5s" is too short`}},
+	{name: "interval too short", text: "resyncInterval: 99ms", says: []string{`resyncInterval "99ms" is too short`}},
+	{name: "interval too long", text: "resyncInterval: 10000000h", says: []string{`resyncInterval "10000000h" is not a duration`}},
+
+	// Syntax.
+	{name: "asterisk", text: "*", says: []string{`f:1: error: invalid YAML: did not find expected alphabetic or numeric character`}},
+	{name: "brace and asterisk", text: "{*", says: []string{`f:1:2: error: invalid JSON (a file that begins with { is read as JSON): invalid character '*' looking for beginning of object key string`}},
+	{name: "list", text: "[]", says: []string{`f:1:1: error: the file holds no keys`}},
+	{name: "bare word", text: "\nhello", says: []string{`f:2:1: error: the file holds no keys`}},
+	{name: "tab", text: "nonMasqueradeCIDRs:\n\t- 10.0.0.0/8\n", says: []string{`f:2: error: invalid YAML: a tab indents this line`}},
+	{name: "tab in the first line", text: "\tmasqLinkLocal: true\n", says: []string{`f:1: error: invalid YAML: a tab indents this line`}},
+	{name: "wrong indent", text: "nonMasqueradeCIDRs:\n  - 10.0.0.0/8\n - 172.16.0.0/12\n", says: []string{`f:3: error: invalid YAML`}},
+	{name: "two documents", text: "masqLinkLocal: true\n---\nmasqLinkLocal: false\n", says: []string{`a second document begins here`}},
+	{name: "second document is bad", text: "masqLinkLocal: true\n---\n*", says: []string{`f:3: error: invalid YAML`}},
+	{name: "unknown anchor", text: "nonMasqueradeCIDRs: *a", says: []string{`unknown anchor 'a' referenced`}},
+	{name: "unknown anchor in a place that the parser does not tell", text: "# 1\nmasqLinkLocal: *a", says: []string{`f: error: invalid YAML: unknown anchor`}},
+	{name: "anchor in itself", text: "nonMasqueradeCIDRs: &a [*a]", says: []string{`anchor 'a' value contains itself`}},
+	{name: "bad UTF-8", text: "# é\nmasqLinkLocal: \xff", says: []string{`f:2:16: error: the file is not valid UTF-8: byte 0xff`}},
+	{name: "control character", text: "# é\nmasq: é\x00", says: []string{`f:2:8: error: control character U+0000 is not allowed`}},
+	{name: "JSON after a byte order mark", text: "\ufeff{masqLinkLocal: true}", says: []string{`f:1:2: error: invalid JSON`}},
+	{name: "JSON comma", text: "{\n\"cidrLimit\": 1,\n}", says: []string{`f:3:1: error: invalid JSON`}},
+	{name: "JSON cut off", text: "{\n\"cidrLimit\": 1", says: []string{`f:2:14: error: invalid JSON (a file that begins with { is read as JSON): unexpected end of JSON input`}},
+	{name: "JSON garbage", text: "{}\n  x", says: []string{`f:2:3: error: invalid JSON (a file that begins with { is read as JSON): invalid character 'x' after top-level value`}},
+	{name: "two JSON texts", text: "{}{}", says: []string{`f:1:3: error: invalid JSON`}},
+	{name: "YAML in braces", text: "{masqLinkLocal: true}", says: []string{`f:1:2: error: invalid JSON`}},
+}
+
+// TestParse reads like the contract: which files are accepted with which lists in force, and which are refused with what
+// said about which place.
+func TestParse(t *testing.T) {
+	for _, c := range slices.Concat(acceptedCases, refusedCases) {
+		t.Run(c.name, func(t *testing.T) {
+			got, findings, err := Parse("f", []byte(c.text), c.opts)
+			if c.want == nil {
+				checkRefused(t, got, err)
+			} else if err != nil {
+				t.Fatalf("refused: %v", err)
+			} else if diff := cmp.Diff(*c.want, got, sameConfig); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			checkSays(t, findings, c.says)
+		})
+	}
+}
+
+func checkRefused(t *testing.T, got Config, err error) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("accepted as %+v", got)
+	}
+	if !cmp.Equal(Config{}, got) {
+		t.Errorf("half a Config beside the error: %+v", got)
+	}
+}
+
+// checkSays wants exactly one finding for each text, in this order. A newline in the text is the finding's end.
+func checkSays(t *testing.T, findings []Finding, says []string) {
+	t.Helper()
+	if len(findings) != len(says) {
+		t.Fatalf("want %d findings, got %v", len(says), findings)
+	}
+	for i, f := range findings {
+		if !strings.Contains(f.String()+"\n", says[i]) {
+			t.Errorf("finding %d\n got %s\nwant %s", i, f, says[i])
+		}
+	}
+}
+
+// manyCIDRs returns count different CIDRs, separated by commas.
+func manyCIDRs(count int) string {
+	cidrs := make([]string, count)
+	for i := range cidrs {
+		cidrs[i] = fmt.Sprintf("%d.%d.%d.0/24", 11+i>>16, i>>8&255, i&255)
+	}
+	return strings.Join(cidrs, ",")
+}
+
+func TestDefaultIsAnEmptyFile(t *testing.T) {
+	for _, opts := range []Options{{}, ipv6, allRanges} {
+		parsed, _, err := Parse("f", nil, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(parsed, Default(opts), sameConfig); diff != "" {
+			t.Errorf("%+v: -file +default:\n%s", opts, diff)
+		}
+		if got := Default(opts).Sources; got != nil {
+			t.Errorf("sources of the defaults: %v", got)
+		}
+	}
+}
+
+func TestPolicy(t *testing.T) {
+	settings := policy.DefaultSettings()
+	if got := Default(Options{}).Policy(settings); !got.Equal(policy.Default(settings)) {
+		t.Errorf("the default configuration makes %+v", got)
+	}
+	c := Config{
+		NonMasquerade: prefixList("10.0.0.0/8"), Masquerade: prefixList("10.1.0.0/16"),
+		MasqLinkLocal: true, MasqLinkLocalIPv6: true,
+	}
+	want := policy.Policy{
+		Settings: settings, NonMasquerade: prefixList("10.0.0.0/8"), Masquerade: prefixList("10.1.0.0/16"),
+		MasqLinkLocal: true, MasqLinkLocalIPv6: true,
+	}
+	if got := c.Policy(settings); !got.Equal(want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
