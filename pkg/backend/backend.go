@@ -1,0 +1,104 @@
+// Package backend defines what a backend is: the one interface between the desired state and a kind of kernel rules, and the
+// errors that its callers tell apart.
+//
+// It holds no rule and lists no backend: the siblings below it implement the interface, package registry lists them, and
+// package backendtest holds every one of them to the same behaviour.
+package backend
+
+import (
+	"context"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
+)
+
+// Kind names a backend, in files and flags.
+type Kind string
+
+// The kinds of kernel rules.
+const (
+	IPTablesNFT    Kind = "iptables-nft"
+	IPTablesLegacy Kind = "iptables-legacy"
+	NFTables       Kind = "nftables"
+)
+
+// Features are what a probe found in one family.
+type Features struct {
+	// RandomFully: MASQUERADE can pick source ports at random (iptables 1.6.2, Linux 3.13).
+	RandomFully bool `json:"randomFully"`
+}
+
+// Backend puts the desired state into the kernel. All methods may be called in any process at any time; callers serialise
+// Observe with Apply, and both against Attach and Detach, by the node's lock.
+type Backend interface {
+	Kind() Kind
+
+	// Probe puts a rule of every form that the state may need into a place where no packet meets it, reads it back and
+	// removes it. ErrUnavailable: the host or the kernel cannot do it.
+	Probe(ctx context.Context, family policy.Family) (Features, error)
+
+	// Observe reads what the kernel holds of ours. It never writes.
+	Observe(ctx context.Context, s policy.Settings, families ...policy.Family) (Observed, error)
+
+	// Apply makes the kernel equal want, one transaction per family, given what Observe just read; it writes nothing where
+	// both are equal. Foreign objects are never touched. It reports whether it wrote, after reading back what it wrote.
+	Apply(ctx context.Context, got Observed, want ruleset.State) (changed bool, err error)
+
+	// Attach adds the pods of want, provided that the rest of want stands; ErrIncomplete if not, and then Observe and Apply
+	// mend it. One transaction per family of want.
+	Attach(ctx context.Context, want ruleset.State) error
+
+	// Detach removes the rules of one owner in the given families, and no other's, whatever their address. known, if any,
+	// are the pods that its record lists. Nothing there is no error.
+	Detach(ctx context.Context, s policy.Settings, families []policy.Family, id attachment.ID, known []ruleset.Pod) error
+
+	// Verify checks, without writing, that the rest of want stands and that its pods are there. It fails with a *Missing.
+	Verify(ctx context.Context, want ruleset.State) error
+
+	// Chain reads the state of the shared chain alone: one process at most, nothing is written.
+	Chain(ctx context.Context, s policy.Settings, family policy.Family) (ChainState, error)
+
+	// Remove takes everything of ours out of one family.
+	Remove(ctx context.Context, s policy.Settings, family policy.Family) error
+}
+
+// Generational is a backend whose kernel side counts its changes: as long as the generation is the same, nobody changed
+// anything, and a reading is still true.
+type Generational interface {
+	Generation(ctx context.Context) (uint32, error)
+}
+
+// ChainState says what is known of the shared chain.
+type ChainState string
+
+// The states of the shared chain. An empty chain masquerades nothing, which is why it counts as broken.
+const (
+	ChainMissing ChainState = "missing"
+	ChainEmpty   ChainState = "empty"
+	ChainFilled  ChainState = "filled"
+)
+
+// Observed is a reading of the kernel.
+type Observed struct {
+	Tables []ObservedTable
+	// Raw is the backend's own form of the reading, for its Apply.
+	Raw any
+}
+
+// ObservedTable is the reading of one family.
+type ObservedTable struct {
+	Family policy.Family
+	Root   int // copies of the root rule; more than one is as wrong as none
+	Chain  ChainState
+	Pods   []ruleset.Pod
+}
+
+// Pods lists the pods of all families.
+func (o Observed) Pods() []ruleset.Pod {
+	var pods []ruleset.Pod
+	for _, table := range o.Tables {
+		pods = append(pods, table.Pods...)
+	}
+	return pods
+}

@@ -1,0 +1,35 @@
+package backend
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The classes of failure. Backends wrap them with what happened; callers ask with errors.Is.
+var (
+	// ErrUnavailable: this backend cannot work here, because a program, a kernel module or a match is missing.
+	ErrUnavailable = errors.New("backend unavailable")
+	// ErrIncomplete: the fast path found something of the node's state missing.
+	ErrIncomplete = errors.New("node state incomplete")
+	// ErrBusy: somebody else held a lock for too long; the same call may succeed later.
+	ErrBusy = errors.New("busy")
+)
+
+// Part is a piece of the state that Verify can miss.
+type Part string
+
+// The parts, from the outside in.
+const (
+	PartRoot  Part = "root rule"
+	PartChain Part = "chain"
+	PartPod   Part = "pod rule"
+)
+
+// Missing is what Verify found to be absent.
+type Missing struct {
+	Part   Part
+	Detail string
+}
+
+// Error names the missing part and where it should be.
+func (m *Missing) Error() string { return fmt.Sprintf("%s missing: %s", m.Part, m.Detail) }

@@ -1,0 +1,101 @@
+package iptables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
+)
+
+// Attach appends the pods' rules in the same transaction that checks for the root rule and for the last rule of the shared
+// chain, which is there exactly when the chain is neither missing nor flushed. Nothing can come between check and append.
+func (b *Backend) Attach(ctx context.Context, want ruleset.State) error {
+	for _, table := range want.Tables {
+		sc := newScript()
+		checkRest(sc, want.Settings)
+		sc.appendAll(want.Settings.PodsChain(), podRules(want.Settings, table))
+		if _, err := b.restore(ctx, table.Family, sc); err != nil {
+			return fmt.Errorf("attach %s: %w", table.Family, incomplete(err))
+		}
+	}
+	return nil
+}
+
+// checkRest fails the transaction where something beside the pods' own rules is missing.
+func checkRest(sc *script, s policy.Settings) {
+	sc.check(postrouting, rootRule(s))
+	sc.check(s.Chain, lastRule(s))
+}
+
+// lastRule ends the shared chain whatever the destinations are.
+func lastRule(s policy.Settings) rule {
+	rules := masqueradeRules(s, nil, masqueradeComment)
+	return rules[len(rules)-1]
+}
+
+// incomplete turns a refused transaction into ErrIncomplete: what was refused is one of the checks.
+func incomplete(err error) error {
+	if classified(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", backend.ErrIncomplete, err)
+}
+
+// Detach deletes the recorded pods' rules in one transaction; where there is no record or it is not exact, the owner's rules
+// are looked for.
+func (b *Backend) Detach(ctx context.Context, s policy.Settings, families []policy.Family, id attachment.ID, known []ruleset.Pod) error {
+	var failures []error
+	for _, family := range families {
+		if err := b.detachFamily(ctx, s, family, id, ofFamily(known, family)); err != nil {
+			failures = append(failures, fmt.Errorf("detach %s: %w", family, err))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+func (b *Backend) detachFamily(ctx context.Context, s policy.Settings, family policy.Family, id attachment.ID, known []ruleset.Pod) error {
+	if len(known) > 0 {
+		rules := podRules(s, ruleset.Table{Family: family, Pods: known})
+		if err := b.deleteRules(ctx, s, family, rules); err == nil || errors.Is(err, backend.ErrBusy) {
+			return err
+		}
+	}
+	rules, err := b.rulesOf(ctx, s, family, id)
+	if err != nil || len(rules) == 0 {
+		return err
+	}
+	return b.deleteRules(ctx, s, family, rules)
+}
+
+// rulesOf finds an owner's rules. A chain that cannot be read because it, its table or iptables is not there has none.
+func (b *Backend) rulesOf(ctx context.Context, s policy.Settings, family policy.Family, id attachment.ID) ([]rule, error) {
+	if b.untouched(family) {
+		return nil, nil
+	}
+	got, err := b.list(ctx, family, s.PodsChain())
+	if errors.Is(err, backend.ErrBusy) || ctx.Err() != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(got[s.PodsChain()], func(r rule) bool {
+		pod, ok := podOf(r)
+		return !ok || pod.Owner != id
+	}), nil
+}
+
+func (b *Backend) deleteRules(ctx context.Context, s policy.Settings, family policy.Family, rules []rule) error {
+	sc := newScript()
+	for _, r := range rules {
+		sc.delete(s.PodsChain(), r)
+	}
+	_, err := b.restore(ctx, family, sc)
+	return err
+}
+
+func ofFamily(pods []ruleset.Pod, family policy.Family) []ruleset.Pod {
+	return slices.DeleteFunc(slices.Clone(pods), func(p ruleset.Pod) bool { return policy.FamilyOf(p.Address) != family })
+}
