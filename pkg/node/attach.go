@@ -1,0 +1,129 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
+)
+
+func open(kind backend.Kind) backend.Backend { return registry.Open(kind) }
+
+// Attach puts the attachment behind the policy: its record first, then its rules. In the steady state that is one transaction
+// under the shared lock. Whatever is not steady (first ADD after boot, a repeated ADD, a chain that somebody flushed) is
+// reconciled under the exclusive lock. When a first ADD fails, its own traces are removed as far as possible.
+func (n *Node) Attach(ctx context.Context, a attachment.Attachment) error {
+	_, recordErr := n.records.Get(a.ID())
+	repeated := !errors.Is(recordErr, fs.ErrNotExist)
+	err := n.attachFast(ctx, a, repeated)
+	if errors.Is(err, errSlow) {
+		err = n.attachSlow(ctx, a)
+	}
+	if err != nil && !repeated {
+		n.rollBack(a)
+	}
+	return err
+}
+
+// errSlow: the fast path does not apply.
+var errSlow = errors.New("not the steady state")
+
+func (n *Node) attachFast(ctx context.Context, a attachment.Attachment, repeated bool) error {
+	release, err := n.shared(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := n.records.Put(a); err != nil {
+		return err
+	}
+	b, decision, ok := n.current()
+	if !ok || decision.Former != "" || repeated {
+		return errSlow
+	}
+	err = b.Attach(ctx, n.single(decision, a))
+	if errors.Is(err, backend.ErrIncomplete) {
+		return fmt.Errorf("%w: %w", errSlow, err)
+	}
+	return err
+}
+
+func (n *Node) attachSlow(ctx context.Context, a attachment.Attachment) error {
+	release, err := n.exclusive(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	p := n.policy()
+	families := slices.DeleteFunc(p.Settings.Families(), func(f policy.Family) bool { return !a.Has(f) })
+	if len(families) == 0 {
+		return nil
+	}
+	_, err = n.reconcile(ctx, p, true, families...)
+	return err
+}
+
+// single is the state of one attachment. It needs no prefixes: what the shared chain says is between the agent and the kernel.
+func (n *Node) single(d Decision, a attachment.Attachment) ruleset.State {
+	s := n.settings()
+	s.RandomFully = s.RandomFully && d.Features.RandomFully
+	p := policy.Policy{Settings: s}
+	return ruleset.Build(p, []attachment.Attachment{a}, nil).Only(ruleset.Pods(a))
+}
+
+// rollBackTime bounds the clean-up after a failed ADD, whose own context may have run out.
+const rollBackTime = 2 * time.Second
+
+// rollBack removes what a failed ADD left. What it cannot remove, the DEL that the runtime sends next will.
+func (n *Node) rollBack(a attachment.Attachment) {
+	ctx, cancel := context.WithTimeout(context.Background(), rollBackTime)
+	defer cancel()
+	if err := n.Detach(ctx, a.Owner); err != nil {
+		n.log("could not roll back a failed attachment", "error", err)
+	}
+}
+
+// Detach removes exactly what the owner has: by record where there is one, and otherwise by looking for the owner in the
+// rules. It fails only when something of the owner's is known to be there and could not be removed.
+func (n *Node) Detach(ctx context.Context, owner attachment.Owner) error {
+	id := owner.ID()
+	record, err := n.records.Get(id)
+	known := err == nil
+	release, err := n.shared(ctx)
+	if err != nil {
+		if known {
+			return err
+		}
+		n.log("nothing on record for this attachment, and the lock cannot be had to look for its rules", "error", err)
+		return nil
+	}
+	defer release()
+	if known {
+		return n.detach(ctx, n.settings(), id, &record)
+	}
+	return n.detach(ctx, n.settings(), id, nil)
+}
+
+// inUse lists the backends that may hold rules of ours: the recorded one and the one before a switch, or where the record is
+// lost, those in which our chains stand.
+func (n *Node) inUse(s policy.Settings) []backend.Kind {
+	d, ok := n.Decision()
+	if !ok || d.Kind == "" {
+		kinds := registry.Standing(s, policy.IPv4)
+		if s.IPv6 {
+			kinds = append(kinds, registry.Standing(s, policy.IPv6)...)
+		}
+		slices.Sort(kinds)
+		return slices.Compact(kinds)
+	}
+	kinds := []backend.Kind{d.Kind, d.Former}
+	return slices.DeleteFunc(kinds, func(k backend.Kind) bool { return open(k) == nil })
+}

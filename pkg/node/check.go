@@ -1,0 +1,177 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
+)
+
+// Check verifies, without writing, that an attachment is behind the policy. It fails with a *backend.Missing.
+func (n *Node) Check(ctx context.Context, a attachment.Attachment) error {
+	b, decision, ok := n.current()
+	if !ok {
+		return &backend.Missing{Part: backend.PartRoot, Detail: "no backend was chosen on this node since it booted: was ADD ever called?"}
+	}
+	return b.Verify(ctx, n.single(decision, a))
+}
+
+// ErrChainBroken: pods are attached and the shared chain is missing or empty, so their traffic is not masqueraded.
+var ErrChainBroken = errors.New("pods are attached, but the shared chain does not stand")
+
+// Status reports whether an ADD would work. It writes nothing, takes no lock, and starts one process at most.
+func (n *Node) Status(ctx context.Context) error {
+	if err := writable(n.stateDir); err != nil {
+		return err
+	}
+	s := n.settings()
+	b, decision, ok := n.current()
+	if !ok {
+		return n.couldChoose(decision, s)
+	}
+	if err := registry.Installed(b.Kind(), policy.IPv4); err != nil {
+		return err
+	}
+	records, err := n.records.List()
+	if err != nil || len(records) == 0 {
+		return err
+	}
+	return chainStands(ctx, b, s, records)
+}
+
+// couldChoose reports whether the first ADD would find a backend, as far as that can be told without probing.
+func (n *Node) couldChoose(d Decision, s policy.Settings) error {
+	if d.Failure != "" {
+		return fmt.Errorf("%w: %s", ErrNoBackend, d.Failure)
+	}
+	var failures []error
+	for _, kind := range n.choice.Kinds() {
+		err := registry.Installed(kind, s.Families()[0])
+		if err == nil {
+			return nil
+		}
+		failures = append(failures, err)
+	}
+	return fmt.Errorf("%w: %w", ErrNoBackend, errors.Join(failures...))
+}
+
+// chainStands reads the shared chain in the first family that an attachment has.
+func chainStands(ctx context.Context, b backend.Backend, s policy.Settings, records []attachment.Attachment) error {
+	for _, family := range s.Families() {
+		for _, a := range records {
+			if !a.Has(family) {
+				continue
+			}
+			state, err := b.Chain(ctx, s, family)
+			if err == nil && state != backend.ChainFilled {
+				err = fmt.Errorf("%w: %s is %s in %s (%s); the agent or the next ADD mends it", ErrChainBroken, s.Chain, state, b.Kind(), family)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// writable reports why records could not be written to the state directory, or to where it would be made.
+func writable(dir string) error {
+	for {
+		info, err := os.Stat(dir)
+		switch {
+		case err == nil && !info.IsDir():
+			return fmt.Errorf("state directory %s: not a directory", dir)
+		case err == nil:
+			return hasRoom(dir)
+		case !os.IsNotExist(err):
+			return fmt.Errorf("state directory: %w", err)
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+func hasRoom(dir string) error {
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("state directory %s: %w", dir, err)
+	}
+	var fs unix.Statfs_t
+	if unix.Statfs(dir, &fs) == nil && fs.Blocks > 0 && fs.Bavail == 0 {
+		return fmt.Errorf("state directory %s: %w", dir, unix.ENOSPC)
+	}
+	return nil
+}
+
+// GC removes the attachments of one network that valid does not list. Without a list (known is false) only those go whose
+// network namespace is provably gone. It goes on after an error and reports all of them.
+func (n *Node) GC(ctx context.Context, network string, valid []attachment.Owner, known bool) error {
+	release, err := n.exclusive(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	keep := map[attachment.ID]bool{}
+	for _, owner := range valid {
+		owner.Network = network
+		keep[owner.ID()] = true
+	}
+	dead := func(a attachment.Attachment) bool {
+		if known {
+			return !keep[a.ID()]
+		}
+		return a.NetNS.Gone()
+	}
+	failures := n.collectRecords(ctx, network, dead)
+	if known {
+		failures = append(failures, n.collectRules(ctx, network, keep)...)
+	}
+	return errors.Join(failures...)
+}
+
+func (n *Node) collectRecords(ctx context.Context, network string, dead func(attachment.Attachment) bool) []error {
+	records, err := n.records.List()
+	failures := []error{err}
+	for _, a := range records {
+		if a.Network == network && dead(a) {
+			failures = append(failures, n.detach(ctx, n.settings(), a.ID(), &a))
+		}
+	}
+	return failures
+}
+
+// collectRules removes rules of the network whose record is lost.
+func (n *Node) collectRules(ctx context.Context, network string, keep map[attachment.ID]bool) []error {
+	var failures []error
+	s := n.settings()
+	for _, kind := range n.inUse(s) {
+		got, err := open(kind).Observe(ctx, s, s.Families()...)
+		if err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		for _, id := range owners(got.Pods()) {
+			if id.Of(network) && !keep[id] {
+				failures = append(failures, n.detach(ctx, s, id, nil))
+			}
+		}
+	}
+	return failures
+}
+
+func owners(pods []ruleset.Pod) []attachment.ID {
+	seen := map[attachment.ID]bool{}
+	var ids []attachment.ID
+	for _, pod := range pods {
+		if !seen[pod.Owner] {
+			seen[pod.Owner] = true
+			ids = append(ids, pod.Owner)
+		}
+	}
+	return ids
+}

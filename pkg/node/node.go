@@ -1,0 +1,68 @@
+// Package node holds what plugin and agent share on one node: where its files are, the lock, the record of the chosen
+// backend, the last good policy, and the few operations on them. Every way to change the kernel goes through here.
+//
+// It refuses to read the agent's configuration file and to know CNI: it is given policies and attachments. It never blocks
+// beyond its caller's context, and it never takes an error as a reason to leave the kernel worse than it was.
+package node
+
+import (
+	"path/filepath"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// The default places (FHS: /run is lost at reboot, as the rules are; /var/lib is kept).
+const (
+	DefaultStateDir = "/run/ip-masq-agent"
+	DefaultDataDir  = "/var/lib/ip-masq-agent"
+)
+
+// Node is one node's state. The zero value is not usable: use New.
+type Node struct {
+	stateDir string
+	dataDir  string
+	choice   registry.Choice
+	owner    bool
+	defaults policy.Settings
+	records  attachment.Store
+	last     steady
+	log      func(message string, keysAndValues ...any)
+}
+
+// Options say who is asking and where the node's files are.
+type Options struct {
+	StateDir string
+	DataDir  string
+	Choice   registry.Choice
+	// Owner marks the agent: its explicit choice of a backend overrules the plugin's.
+	Owner bool
+	// Defaults are the settings where no policy was ever persisted.
+	Defaults policy.Settings
+	// Log takes a message and pairs of keys and values, as the methods of slog.Logger do. A function keeps that package, a tenth
+	// of a megabyte, out of the plugin.
+	Log func(message string, keysAndValues ...any)
+}
+
+// New returns the node. It touches nothing.
+func New(o Options) *Node {
+	n := &Node{
+		stateDir: o.StateDir, dataDir: o.DataDir,
+		choice: o.Choice, owner: o.Owner, defaults: o.Defaults, log: o.Log,
+	}
+	if n.stateDir == "" {
+		n.stateDir = DefaultStateDir
+	}
+	if n.dataDir == "" {
+		n.dataDir = DefaultDataDir
+	}
+	if n.log == nil {
+		n.log = func(string, ...any) {}
+	}
+	n.records = attachment.Store{Dir: filepath.Join(n.stateDir, "attachments")}
+	return n
+}
+
+// Records returns the attachments on record.
+func (n *Node) Records() ([]attachment.Attachment, error) { return n.records.List() }
