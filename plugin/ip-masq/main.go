@@ -1,0 +1,44 @@
+// Command ip-masq is a chained CNI plugin: it puts every new pod behind the node's shared masquerade policy before the pod
+// sends its first packet.
+//
+// It refuses to touch the pod's namespace, to need the agent or the Kubernetes API, to change the shared chain once that has
+// rules, and to print anything but the one JSON document that the specification asks for.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/version"
+
+	buildversion "github.com/ip-masq/ip-masq-cni/pkg/version"
+)
+
+// supported are the specification versions in which every verb is tested.
+var supported = version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	funcs := skel.CNIFuncs{Add: add, Del: del, Check: check, GC: gc, Status: status}
+	about := fmt.Sprintf("CNI plugin ip-masq %s: masquerades pods behind the shared chain IP-MASQ-AGENT", buildversion.String())
+	err := skel.PluginMainFuncsWithError(funcs, supported, about)
+	if err == nil {
+		return 0
+	}
+	printError(os.Stdout, err)
+	return 1
+}
+
+// printError prints the error result of the specification, section 5. The library's own has no cniVersion.
+func printError(to *os.File, err *types.Error) {
+	result := struct {
+		CNIVersion string `json:"cniVersion"`
+		Code       uint   `json:"code"`
+		Msg        string `json:"msg"`
+		Details    string `json:"details,omitempty"`
+	}{errorVersion(), err.Code, err.Msg, err.Details}
+	printJSON(to, result)
+}
