@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
+	"github.com/ip-masq/ip-masq-cni/pkg/config"
+	"github.com/ip-masq/ip-masq-cni/pkg/node"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// DefaultMetricsAddress serves the probes on loopback, so that nothing of the agent's can be reached from outside.
+const DefaultMetricsAddress = "127.0.0.1:10278"
+
+// Options are the flags, those of the Kubernetes agent first.
+type Options struct {
+	Settings       policy.Settings
+	Config         config.Options
+	Backend        registry.Choice
+	StateDir       string
+	DataDir        string
+	MetricsAddress string
+	Format         string
+	Verbosity      int
+}
+
+// flags registers the options on a set. What takes parsing is parsed by finish, so that the error can name the flag.
+type flags struct {
+	Options
+	*flag.FlagSet
+	toPorts, sources, backend string
+	strict                    bool
+}
+
+func newFlags(name string) *flags {
+	f := &flags{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), Options: Options{Settings: policy.DefaultSettings()}}
+	f.StringVar(&f.Config.Path, "config", config.DefaultPath, "configuration `file`, or a directory whose ip-masq* files are merged")
+	f.BoolVar(&f.Config.AllReserved, "nomasq-all-reserved-ranges", false, "also keep the pod's address to the other reserved ranges (RFC 5735) where the IPv4 defaults are in force")
+	f.BoolVar(&f.Settings.IPv6, "enable-ipv6", false, "masquerade IPv6 too")
+	f.BoolVar(&f.strict, "strict-config", true, "refuse unknown, misspelt and repeated keys instead of warning of them")
+	return f
+}
+
+// kernel adds the flags that decide what the rules look like.
+func (f *flags) kernel() *flags {
+	f.StringVar(&f.Settings.Chain, "masq-chain", policy.DefaultChain, "`name` of the shared chain, 23 characters at most")
+	f.BoolVar(&f.Settings.RandomFully, "random-fully", true, "pick source ports at random, where the host supports it")
+	f.StringVar(&f.toPorts, "to-ports", "", "source port `ranges` of masqueraded connections, such as 1024-29999,32768-65535 (default: the kernel's choice)")
+	f.StringVar(&f.sources, "sources", string(policy.SourcesPods), "`whose` traffic is masqueraded: pods, or all as the Kubernetes agent does")
+	f.StringVar(&f.backend, "backend", string(registry.Auto), fmt.Sprintf("`kind` of rules, one of %v", registry.Choices()))
+	f.StringVar(&f.StateDir, "state-dir", node.DefaultStateDir, "`directory` for what is lost at reboot: records, lock, chosen backend")
+	f.StringVar(&f.DataDir, "data-dir", node.DefaultDataDir, "`directory` for what is kept: the last good policy")
+	return f
+}
+
+func (f *flags) daemon() *flags {
+	f.StringVar(&f.MetricsAddress, "metrics-bind-address", DefaultMetricsAddress, "`address` for /livez, /healthz and /readyz; empty serves nothing")
+	f.logging()
+	return f
+}
+
+// logging takes the verbosity, and the logging flags that manifests of the Kubernetes agent carry; the log goes to stderr
+// whatever those say.
+func (f *flags) logging() {
+	f.IntVar(&f.Verbosity, "v", 0, "log `level`: from 4 on, also what did not change")
+	for _, name := range []string{"logtostderr", "alsologtostderr"} {
+		f.Bool(name, true, "accepted and ignored")
+	}
+	f.String("stderrthreshold", "", "accepted and ignored")
+}
+
+func (f *flags) output() *flags {
+	f.StringVar(&f.Format, "output", "text", "`format`: text or json")
+	return f
+}
+
+// finish checks what parse took. Positional arguments are the caller's.
+func (f *flags) finish() error {
+	var err error
+	if f.Format != "" && f.Format != "text" && f.Format != "json" {
+		return fmt.Errorf("--output %q: want text or json", f.Format)
+	}
+	f.Config.EnableIPv6, f.Config.Lenient = f.Settings.IPv6, !f.strict
+	f.Visit(func(g *flag.Flag) { f.Config.AllowDir = f.Config.AllowDir || g.Name == "config" })
+	if f.Settings.ToPorts, err = policy.ParsePortRanges(f.toPorts); err != nil {
+		return fmt.Errorf("--to-ports: %w", err)
+	}
+	if f.Backend, err = registry.ParseChoice(f.backend); err != nil {
+		return fmt.Errorf("--backend: %w", err)
+	}
+	if f.sources != "" {
+		if f.Settings.Sources, err = policy.ParseSources(f.sources); err != nil {
+			return fmt.Errorf("--sources: %w", err)
+		}
+	}
+	if err := policy.ValidateChain(f.Settings.Chain); err != nil {
+		return fmt.Errorf("--masq-chain: %w", err)
+	}
+	return validAddress(f.MetricsAddress)
+}
+
+func validAddress(address string) error {
+	if address == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("--metrics-bind-address %q: want HOST:PORT, such as %s", address, DefaultMetricsAddress)
+	}
+	return nil
+}
+
+// parse reads flags wherever they stand and returns the positional arguments.
+func (f *flags) parse(args []string) ([]string, error) {
+	var positional []string
+	for {
+		if err := f.Parse(args); err != nil {
+			return nil, err
+		}
+		if f.NArg() == 0 {
+			return positional, f.finish()
+		}
+		positional = append(positional, f.Arg(0))
+		args = f.Args()[1:]
+	}
+}
