@@ -48,8 +48,9 @@ func watchSignals() {
 	go func() {
 		sig := <-signals
 		undoAll()
-		signal.Reset()
-		_ = syscall.Kill(os.Getpid(), sig.(syscall.Signal))
+		// As shells report it. Sending it to ourselves again would do nothing
+		// where it was ignored at the start, as in a background job.
+		os.Exit(128 + int(sig.(syscall.Signal)))
 	}()
 }
 
