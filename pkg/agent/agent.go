@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/flows"
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/version"
 )
@@ -44,8 +45,8 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"run", "", "keep the kernel equal to the config, for ever (the default)", func() *flags { return newFlags("run").kernel().daemon() }, Program.run},
-		{"sync", "", "do so once, and exit with 0 when both are equal now", func() *flags { f := newFlags("sync").kernel(); f.logging(); return f }, Program.sync},
+		{"run", "", "keep the kernel equal to the config, for ever (the default)", func() *flags { return newFlags("run").kernel().syncing().daemon() }, Program.run},
+		{"sync", "", "do so once, and exit with 0 when both are equal now", func() *flags { return newFlags("sync").kernel().syncing() }, Program.sync},
 		{"render", "", "print what would be applied; the kernel is not touched", func() *flags { return newFlags("render").kernel().output() }, Program.render},
 		{"lint", "FILE", "check a config file; exit with 1 on errors", func() *flags { return newFlags("lint").output() }, Program.lint},
 	}
@@ -169,7 +170,11 @@ func (p Program) sync(o Options, _ []string) int {
 	n := newNode(o, log)
 	ctx, cancel := context.WithTimeout(context.Background(), syncTime)
 	defer cancel()
-	policy, configErr := newSource(o, n, slog.New(slog.DiscardHandler)).load()
+	source := newSource(o, n, slog.New(slog.DiscardHandler))
+	policy, configErr := source.load()
+	if configErr == nil {
+		printFindings(p.Stderr, source.findings) // all of them warnings
+	}
 	result, err := n.Sync(ctx, policy)
 	if err := errors.Join(configErr, err); err != nil {
 		return p.failed(err)
@@ -188,6 +193,7 @@ func (p Program) logger(o Options) *slog.Logger {
 
 func newNode(o Options, log *slog.Logger) *node.Node {
 	return node.New(node.Options{
-		StateDir: o.StateDir, DataDir: o.DataDir, Choice: o.Backend, Owner: true, Defaults: o.Settings, Log: log.Info,
+		StateDir: o.StateDir, DataDir: o.DataDir, Host: o.HostRoot, Choice: o.Backend, Owner: true, Defaults: o.Settings,
+		Runtime: o.Cache, Flows: flows.Table{Mode: o.Flows}, Log: log.Info,
 	})
 }

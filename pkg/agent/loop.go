@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/nfevents"
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
 )
 
@@ -17,6 +19,9 @@ import (
 const (
 	syncTime   = 30 * time.Second
 	firstRetry = 500 * time.Millisecond
+	// After a sync that a foreign change asked for, the next such one waits this long, and this many times as long as it took.
+	shortestRest = 200 * time.Millisecond
+	restFactor   = 10
 )
 
 // loop is the daemon: one sync function, and several reasons to call it.
@@ -27,26 +32,48 @@ type loop struct {
 	log    *slog.Logger
 	retry  time.Duration
 	said   string
+	deaf   bool // the backend in use is one whose changes the kernel does not report
 }
 
-// run syncs until ctx ends: at start, when the config changes, on SIGHUP, and every resync interval.
+// run syncs until ctx ends: at start, when the config changes, on SIGHUP, every resync interval, and when somebody changed the
+// kernel's rules. Only the last has to wait: a storm of foreign changes gets a bounded share of one core.
 func (l *loop) run(ctx context.Context, configPath string) {
-	changed := make(chan struct{}, 1)
+	changed, meddled := make(chan struct{}, 1), make(chan struct{}, 1)
 	go watch(ctx, configPath, changed)
+	if err := nfevents.Watch(ctx, meddled); err != nil {
+		l.log.Info("the kernel does not report changes of rules; they are repaired at every resync", "reason", err)
+	}
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	for {
-		timer := time.NewTimer(l.turn(ctx))
+		began := time.Now()
+		due := time.After(l.turn(ctx))
+		ended := time.Now()
+		rest := min(max(shortestRest, restFactor*ended.Sub(began)), l.source.interval)
+		meddledNow := meddled
+		if l.deaf {
+			meddledNow = nil
+		}
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return
 		case <-changed:
 		case <-hangup:
-		case <-timer.C:
+		case <-due:
+		case <-meddledNow:
+			l.rest(ctx, time.Until(ended.Add(rest)), changed, hangup)
 		}
-		timer.Stop()
+	}
+}
+
+// rest waits, unless there is a reason that does not wait.
+func (l *loop) rest(ctx context.Context, d time.Duration, changed <-chan struct{}, hangup <-chan os.Signal) {
+	select {
+	case <-ctx.Done():
+	case <-changed:
+	case <-hangup:
+	case <-time.After(d):
 	}
 }
 
@@ -59,6 +86,7 @@ func (l *loop) turn(ctx context.Context) time.Duration {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return 0
 	}
+	l.deaf = result.Backend == backend.IPTablesLegacy
 	wait := l.pause(err)
 	l.health.set(errors.Join(configErr, err), wait)
 	l.report(result, err)

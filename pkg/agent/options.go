@@ -4,10 +4,13 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
+	"github.com/ip-masq/ip-masq-cni/pkg/cnicache"
 	"github.com/ip-masq/ip-masq-cni/pkg/config"
+	"github.com/ip-masq/ip-masq-cni/pkg/flows"
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
@@ -20,8 +23,11 @@ type Options struct {
 	Settings       policy.Settings
 	Config         config.Options
 	Backend        registry.Choice
+	HostRoot       registry.Host
 	StateDir       string
 	DataDir        string
+	Cache          cnicache.Cache
+	Flows          flows.Mode
 	MetricsAddress string
 	Format         string
 	Verbosity      int
@@ -31,8 +37,8 @@ type Options struct {
 type flags struct {
 	Options
 	*flag.FlagSet
-	toPorts, sources, backend string
-	strict                    bool
+	toPorts, sources, backend, hostRoot, flush string
+	strict                                     bool
 }
 
 func newFlags(name string) *flags {
@@ -51,14 +57,23 @@ func (f *flags) kernel() *flags {
 	f.StringVar(&f.toPorts, "to-ports", "", "source port `ranges` of masqueraded connections, such as 1024-29999,32768-65535 (default: the kernel's choice)")
 	f.StringVar(&f.sources, "sources", string(policy.SourcesPods), "`whose` traffic is masqueraded: pods, or all as the Kubernetes agent does")
 	f.StringVar(&f.backend, "backend", string(registry.Auto), fmt.Sprintf("`kind` of rules, one of %v", registry.Choices()))
+	f.StringVar(&f.hostRoot, "host-root", "", "`directory` at which the host's root is mounted, for a container without iptables of its own: the host's is run in it")
 	f.StringVar(&f.StateDir, "state-dir", node.DefaultStateDir, "`directory` for what is lost at reboot: records, lock, chosen backend")
 	f.StringVar(&f.DataDir, "data-dir", node.DefaultDataDir, "`directory` for what is kept: the last good policy")
 	return f
 }
 
+// syncing adds the flags of what a sync does beside the rules.
+func (f *flags) syncing() *flags {
+	f.StringVar(&f.Cache.Dir, "cni-cache-dir", cnicache.DefaultCacheDir, "the runtime's CNI cache `directory`, in which pods are found that are not on record")
+	f.StringVar(&f.Cache.ConfDir, "cni-conf-dir", cnicache.DefaultConfDir, "`directory` of the conflists, which say which networks are ours")
+	f.StringVar(&f.flush, "conntrack-flush", string(flows.Changed), "`which` connections to end when the policy changes their verdict: changed, udp or none")
+	f.logging()
+	return f
+}
+
 func (f *flags) daemon() *flags {
 	f.StringVar(&f.MetricsAddress, "metrics-bind-address", DefaultMetricsAddress, "`address` for /livez, /healthz and /readyz; empty serves nothing")
-	f.logging()
 	return f
 }
 
@@ -91,6 +106,11 @@ func (f *flags) finish() error {
 	if f.Backend, err = registry.ParseChoice(f.backend); err != nil {
 		return fmt.Errorf("--backend: %w", err)
 	}
+	if f.flush != "" {
+		if f.Flows, err = flows.ParseMode(f.flush); err != nil {
+			return fmt.Errorf("--conntrack-flush: %w", err)
+		}
+	}
 	if f.sources != "" {
 		if f.Settings.Sources, err = policy.ParseSources(f.sources); err != nil {
 			return fmt.Errorf("--sources: %w", err)
@@ -99,7 +119,21 @@ func (f *flags) finish() error {
 	if err := policy.ValidateChain(f.Settings.Chain); err != nil {
 		return fmt.Errorf("--masq-chain: %w", err)
 	}
+	if f.HostRoot, err = hostRoot(f.hostRoot); err != nil {
+		return err
+	}
 	return validAddress(f.MetricsAddress)
+}
+
+// hostRoot checks the place once: a missing mount would otherwise look like a host without iptables.
+func hostRoot(dir string) (registry.Host, error) {
+	if dir == "" || dir == "/" {
+		return "", nil
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return "", fmt.Errorf("--host-root %q: not a directory; mount the host's root there", dir)
+	}
+	return registry.Host(dir), nil
 }
 
 func validAddress(address string) error {

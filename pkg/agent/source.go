@@ -36,8 +36,9 @@ type source struct {
 	interval time.Duration
 	reported string
 
-	seen string // fingerprint of the file when it was last read, empty when it may have changed since unnoticed
-	err  error
+	seen     string // fingerprint of the file when it was last read, empty when it may have changed since unnoticed
+	findings []config.Finding
+	err      error
 }
 
 func newSource(o Options, n *node.Node, log *slog.Logger) *source {
@@ -58,6 +59,7 @@ func (s *source) load() (policy.Policy, error) {
 // read takes in the file.
 func (s *source) read() error {
 	loaded, findings, err := config.Load(s.options.Config)
+	s.findings = findings
 	s.report(findings, err)
 	if err != nil {
 		s.fallBack()
@@ -78,8 +80,7 @@ func (s *source) fallBack() {
 	case "":
 		persisted, err := s.node.LoadPolicy()
 		if err == nil {
-			persisted.Settings = s.options.Settings
-			s.policy, s.origin = persisted, OriginPersisted
+			s.policy, s.origin = under(s.options.Settings, persisted), OriginPersisted
 			return
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -87,6 +88,16 @@ func (s *source) fallBack() {
 		}
 		s.policy, s.origin = policy.Default(s.options.Settings), OriginFallback
 	}
+}
+
+// under puts a persisted policy under the present flags. Where they switch IPv6 on that was off, it gets the IPv6 default:
+// without one, pods would lose their address even to each other.
+func under(now policy.Settings, persisted policy.Policy) policy.Policy {
+	if now.IPv6 && !persisted.Settings.IPv6 {
+		persisted.NonMasquerade = append(persisted.NonMasquerade, policy.DefaultNonMasquerade(policy.IPv6)...)
+	}
+	persisted.Settings = now
+	return persisted
 }
 
 // report logs what is wrong with the file once per change, not once per minute.

@@ -43,6 +43,12 @@ func (ns NetNS) Gone() bool {
 	return ns.Inode != 0 && isNetNS(ns.Path) && (st.Dev != ns.Device || st.Ino != ns.Inode)
 }
 
+// Alive reports whether a namespace is there, as far as can be seen from here: its path is, and nothing proves it gone.
+func (ns NetNS) Alive() bool {
+	_, err := os.Stat(ns.Path)
+	return err == nil && !ns.Gone()
+}
+
 func isNetNS(path string) bool {
 	var fs unix.Statfs_t
 	return unix.Statfs(path, &fs) == nil && fs.Type == nsfsMagic

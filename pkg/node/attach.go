@@ -15,7 +15,8 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
-func open(kind backend.Kind) backend.Backend { return registry.Open(kind) }
+// open returns the backend of a kind, nil for one that this build does not know.
+func (n *Node) open(kind backend.Kind) backend.Backend { return registry.Open(n.host, kind) }
 
 // Attach puts the attachment behind the policy: its record first, then its rules. In the steady state that is one transaction
 // under the shared lock. Whatever is not steady (first ADD after boot, a repeated ADD, a chain that somebody flushed) is
@@ -45,6 +46,7 @@ func (n *Node) attachFast(ctx context.Context, a attachment.Attachment, repeated
 	if err := n.records.Put(a); err != nil {
 		return err
 	}
+	n.unmarkDeleted(a.ID())
 	b, decision, ok := n.current()
 	if !ok || decision.Former != "" || repeated {
 		return errSlow
@@ -62,12 +64,13 @@ func (n *Node) attachSlow(ctx context.Context, a attachment.Attachment) error {
 		return err
 	}
 	defer release()
+	n.forgetDeleted(nil)
 	p := n.policy()
 	families := slices.DeleteFunc(p.Settings.Families(), func(f policy.Family) bool { return !a.Has(f) })
 	if len(families) == 0 {
 		return nil
 	}
-	_, err = n.reconcile(ctx, p, true, families...)
+	_, err = n.reconcile(ctx, p, scope{families: families, keepChain: true})
 	return err
 }
 
@@ -106,6 +109,7 @@ func (n *Node) Detach(ctx context.Context, owner attachment.Owner) error {
 		return nil
 	}
 	defer release()
+	n.markDeleted(id)
 	if known {
 		return n.detach(ctx, n.settings(), id, &record)
 	}
@@ -117,13 +121,13 @@ func (n *Node) Detach(ctx context.Context, owner attachment.Owner) error {
 func (n *Node) inUse(s policy.Settings) []backend.Kind {
 	d, ok := n.Decision()
 	if !ok || d.Kind == "" {
-		kinds := registry.Standing(s, policy.IPv4)
+		kinds := registry.Standing(n.host, s, policy.IPv4)
 		if s.IPv6 {
-			kinds = append(kinds, registry.Standing(s, policy.IPv6)...)
+			kinds = append(kinds, registry.Standing(n.host, s, policy.IPv6)...)
 		}
 		slices.Sort(kinds)
 		return slices.Compact(kinds)
 	}
 	kinds := []backend.Kind{d.Kind, d.Former}
-	return slices.DeleteFunc(kinds, func(k backend.Kind) bool { return open(k) == nil })
+	return slices.DeleteFunc(kinds, func(k backend.Kind) bool { return !registry.Known(k) })
 }

@@ -19,10 +19,14 @@ import (
 // Check verifies, without writing, that an attachment is behind the policy. It fails with a *backend.Missing.
 func (n *Node) Check(ctx context.Context, a attachment.Attachment) error {
 	b, decision, ok := n.current()
+	want := n.single(decision, a)
+	if len(want.Tables) == 0 {
+		return nil // no address of a family that is on: there was nothing to do
+	}
 	if !ok {
 		return &backend.Missing{Part: backend.PartRoot, Detail: "no backend was chosen on this node since it booted: was ADD ever called?"}
 	}
-	return b.Verify(ctx, n.single(decision, a))
+	return b.Verify(ctx, want)
 }
 
 // ErrChainBroken: pods are attached and the shared chain is missing or empty, so their traffic is not masqueraded.
@@ -38,7 +42,7 @@ func (n *Node) Status(ctx context.Context) error {
 	if !ok {
 		return n.couldChoose(decision, s)
 	}
-	if err := registry.Installed(b.Kind(), policy.IPv4); err != nil {
+	if err := registry.Installed(n.host, b.Kind(), policy.IPv4); err != nil {
 		return err
 	}
 	records, err := n.records.List()
@@ -55,7 +59,7 @@ func (n *Node) couldChoose(d Decision, s policy.Settings) error {
 	}
 	var failures []error
 	for _, kind := range n.choice.Kinds() {
-		err := registry.Installed(kind, s.Families()[0])
+		err := registry.Installed(n.host, kind, s.Families()[0])
 		if err == nil {
 			return nil
 		}
@@ -150,7 +154,7 @@ func (n *Node) collectRules(ctx context.Context, network string, keep map[attach
 	var failures []error
 	s := n.settings()
 	for _, kind := range n.inUse(s) {
-		got, err := open(kind).Observe(ctx, s, s.Families()...)
+		got, err := n.open(kind).Observe(ctx, s, s.Families()...)
 		if err != nil {
 			failures = append(failures, err)
 			continue

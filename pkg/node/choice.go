@@ -62,7 +62,7 @@ func bootID() string {
 // usable reports whether the decision answers what this node's user asks for. The agent's explicit choice overrules a record
 // that says otherwise; the plugin's overrules only one that nobody asked for.
 func (n *Node) usable(d Decision) bool {
-	return d.Kind != "" && registry.Open(d.Kind) != nil && (n.choice.Allows(d.Kind) || (d.Explicit && !n.owner))
+	return d.Kind != "" && registry.Known(d.Kind) && (n.choice.Allows(d.Kind) || (d.Explicit && !n.owner))
 }
 
 // current opens the backend on record, false where there is none to obey.
@@ -71,7 +71,7 @@ func (n *Node) current() (backend.Backend, Decision, bool) {
 	if !ok || !n.usable(d) {
 		return nil, d, false
 	}
-	return registry.Open(d.Kind), d, true
+	return n.open(d.Kind), d, true
 }
 
 // choose obeys the record or makes it, under the exclusive lock. It is fresh when nothing was on record, and then most
@@ -96,14 +96,14 @@ func (n *Node) choose(ctx context.Context, s policy.Settings, family policy.Fami
 		return nil, Decision{}, false, err
 	}
 	n.log("chose backend", "backend", d.Kind, "reason", d.Reason)
-	return registry.Open(d.Kind), d, old.Kind == "", nil
+	return n.open(d.Kind), d, old.Kind == "", nil
 }
 
 // probe tries the candidates in order until one works.
 func (n *Node) probe(ctx context.Context, s policy.Settings, family policy.Family) (Decision, error) {
 	var failures []error
-	for _, c := range registry.Candidates(n.choice, s, family) {
-		features, err := registry.Open(c.Kind).Probe(ctx, family)
+	for _, c := range registry.Candidates(n.host, n.choice, s, family) {
+		features, err := n.open(c.Kind).Probe(ctx, family)
 		if err == nil {
 			explicit := n.choice != registry.Auto
 			if explicit {

@@ -23,10 +23,15 @@ const (
 type Node struct {
 	stateDir string
 	dataDir  string
+	host     registry.Host
 	choice   registry.Choice
 	owner    bool
 	defaults policy.Settings
 	records  attachment.Store
+	runtime  Runtime
+	flows    Flows
+	former   *policy.Policy // as persisted, once it was read
+	tookOver bool
 	last     steady
 	log      func(message string, keysAndValues ...any)
 }
@@ -35,11 +40,17 @@ type Node struct {
 type Options struct {
 	StateDir string
 	DataDir  string
-	Choice   registry.Choice
+	// Host is where the host's root is mounted, for an agent in a container; empty for our own.
+	Host   registry.Host
+	Choice registry.Choice
 	// Owner marks the agent: its explicit choice of a backend overrules the plugin's.
 	Owner bool
 	// Defaults are the settings where no policy was ever persisted.
 	Defaults policy.Settings
+	// Runtime finds pods that are not on record, and Flows deletes connections whose verdict changed. Both are the agent's; nil
+	// does without.
+	Runtime Runtime
+	Flows   Flows
 	// Log takes a message and pairs of keys and values, as the methods of slog.Logger do. A function keeps that package, a tenth
 	// of a megabyte, out of the plugin.
 	Log func(message string, keysAndValues ...any)
@@ -49,7 +60,8 @@ type Options struct {
 func New(o Options) *Node {
 	n := &Node{
 		stateDir: o.StateDir, dataDir: o.DataDir,
-		choice: o.Choice, owner: o.Owner, defaults: o.Defaults, log: o.Log,
+		host: o.Host, choice: o.Choice, owner: o.Owner, defaults: o.Defaults,
+		runtime: o.Runtime, flows: o.Flows, log: o.Log,
 	}
 	if n.stateDir == "" {
 		n.stateDir = DefaultStateDir

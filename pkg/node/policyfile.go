@@ -28,6 +28,12 @@ func (n *Node) SavePolicy(p policy.Policy) error {
 	return atomicfile.WriteSync(filepath.Join(n.dataDir, policyFile), append(data, '\n'), 0o644)
 }
 
+// policyThere notices that somebody removed the file.
+func (n *Node) policyThere() bool {
+	_, err := os.Stat(filepath.Join(n.dataDir, policyFile))
+	return err == nil
+}
+
 // LoadPolicy reads the persisted policy; the error is fs.ErrNotExist where there is none.
 func (n *Node) LoadPolicy() (policy.Policy, error) {
 	data, err := os.ReadFile(filepath.Join(n.dataDir, policyFile))

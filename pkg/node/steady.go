@@ -19,6 +19,7 @@ type steady struct {
 	decision   Decision
 	records    []attachment.Attachment
 	recordsAt  time.Time
+	runtime    string
 	result     Result
 }
 
@@ -26,7 +27,7 @@ type steady struct {
 // attachment.
 func (n *Node) unchanged(ctx context.Context, p policy.Policy) bool {
 	last := &n.last
-	if !last.valid || !last.policy.Equal(p) || !last.recordsAt.Equal(n.recordsChanged()) {
+	if !last.valid || !last.policy.Equal(p) || !last.recordsAt.Equal(n.recordsChanged()) || last.runtime != n.runtimeStamp() {
 		return false
 	}
 	b, decision, ok := n.current()
@@ -58,7 +59,7 @@ func (n *Node) glance(ctx context.Context, p policy.Policy) steady {
 	if !ok {
 		return steady{}
 	}
-	seen := steady{policy: p, decision: decision, recordsAt: n.recordsChanged()}
+	seen := steady{policy: p, decision: decision, recordsAt: n.recordsChanged(), runtime: n.runtimeStamp()}
 	var err error
 	if seen.records, err = n.records.List(); err != nil {
 		return steady{}
@@ -83,4 +84,11 @@ func (n *Node) recordsChanged() time.Time {
 		return time.Time{}
 	}
 	return info.ModTime()
+}
+
+func (n *Node) runtimeStamp() string {
+	if n.runtime == nil {
+		return ""
+	}
+	return n.runtime.Stamp()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/cniresult"
 )
 
 // How long a verb may take. The bound for all is 15 s, of which ADD keeps two for taking itself back. STATUS is polled.
@@ -35,7 +36,7 @@ func add(args *skel.CmdArgs) error {
 	if err != nil {
 		return cniError(err)
 	}
-	return previous.print(os.Stdout, conf.CNIVersion)
+	return printResult(os.Stdout, previous, conf.CNIVersion)
 }
 
 // del takes exactly this attachment out, whatever else is missing.
@@ -91,7 +92,7 @@ func status(args *skel.CmdArgs) error {
 
 // forPod decodes what ADD and CHECK need, and refuses a namespace that is our own before anything is written: the library
 // asks only afterwards.
-func forPod(args *skel.CmdArgs) (*netConf, *previousResult, error) {
+func forPod(args *skel.CmdArgs) (*netConf, *cniresult.Result, error) {
 	conf, err := parseConf(args.StdinData)
 	if err == nil {
 		err = conf.validate()
@@ -124,11 +125,11 @@ func ownerOf(conf *netConf, args *skel.CmdArgs) attachment.Owner {
 	return attachment.Owner{Network: conf.Name, ContainerID: args.ContainerID, IfName: args.IfName}
 }
 
-func attachmentOf(conf *netConf, previous *previousResult, args *skel.CmdArgs) attachment.Attachment {
+func attachmentOf(conf *netConf, previous *cniresult.Result, args *skel.CmdArgs) attachment.Attachment {
 	return attachment.Attachment{
 		Owner:     ownerOf(conf, args),
 		NetNS:     attachment.StatNetNS(args.Netns),
-		Addresses: previous.addresses(args.IfName, args.Netns),
+		Addresses: previous.Addresses(args.IfName, args.Netns),
 	}
 }
 

@@ -1,9 +1,10 @@
 package iptables
 
 import (
+	"context"
 	"slices"
+	"time"
 
-	"github.com/coreos/go-iptables/iptables"
 	"github.com/google/nftables"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
@@ -16,20 +17,20 @@ var kubeletHints = []string{"KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"}
 
 // Standing reports whether one of the chains that the settings name is there in this variant. It writes nothing, and starts
 // processes only where iptables-legacy has a nat table.
-func Standing(kind backend.Kind, s policy.Settings, family policy.Family) bool {
-	return hasChain(kind, family, natTable, s.Chain, s.PodsChain())
+func (h Host) Standing(kind backend.Kind, s policy.Settings, family policy.Family) bool {
+	return h.hasChain(kind, family, natTable, s.Chain, s.PodsChain())
 }
 
 // Hinted reports whether the kubelet says that this variant is the node's. The hint is an IPv4 chain on every node.
-func Hinted(kind backend.Kind) bool {
-	return hasChain(kind, policy.IPv4, "mangle", kubeletHints...)
+func (h Host) Hinted(kind backend.Kind) bool {
+	return h.hasChain(kind, policy.IPv4, "mangle", kubeletHints...)
 }
 
-func hasChain(kind backend.Kind, family policy.Family, table string, chains ...string) bool {
+func (h Host) hasChain(kind backend.Kind, family policy.Family, table string, chains ...string) bool {
 	if kind == backend.IPTablesNFT {
 		return slices.ContainsFunc(chains, func(chain string) bool { return nftHasChain(family, table, chain) })
 	}
-	return LegacyTable(family, table) && legacyHasChain(family, table, chains...)
+	return LegacyTable(family, table) && slices.ContainsFunc(chains, func(chain string) bool { return h.legacyHasChain(family, table, chain) })
 }
 
 // nftHasChain asks the kernel, which costs no process.
@@ -46,21 +47,17 @@ func nftHasChain(family policy.Family, table, chain string) bool {
 	return err == nil && found != nil
 }
 
-func legacyHasChain(family policy.Family, table string, chains ...string) bool {
-	programs, err := find(backend.IPTablesLegacy, family)
+// legacyHasChain asks iptables-legacy, which costs a process.
+func (h Host) legacyHasChain(family policy.Family, table, chain string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), evidenceTimeout)
+	defer cancel()
+	programs, err := h.find(backend.IPTablesLegacy, family)
 	if err != nil {
 		return false
 	}
-	protocol := iptables.ProtocolIPv4
-	if family == policy.IPv6 {
-		protocol = iptables.ProtocolIPv6
-	}
-	ipt, err := iptables.New(iptables.IPFamily(protocol), iptables.Path(programs.command), iptables.Timeout(defaultWait))
-	if err != nil {
-		return false
-	}
-	return slices.ContainsFunc(chains, func(chain string) bool {
-		there, err := ipt.ChainExists(table, chain)
-		return err == nil && there
-	})
+	_, err = h.run(ctx, programs.command, []string{"-w", waitSeconds(ctx), "-t", table, "-S", chain}, "")
+	return err == nil
 }
+
+// evidenceTimeout bounds one look at a legacy table, which may wait for the xtables lock.
+const evidenceTimeout = 3 * time.Second

@@ -22,12 +22,13 @@ import (
 // Backend drives one variant of iptables.
 type Backend struct {
 	kind backend.Kind
+	host Host
 }
 
 var _ backend.Backend = (*Backend)(nil)
 
-// New returns the backend for kind, IPTablesNFT or IPTablesLegacy. Programs are looked for when they are first needed.
-func New(kind backend.Kind) *Backend { return &Backend{kind: kind} }
+// New returns the backend for kind, IPTablesNFT or IPTablesLegacy. The host's programs are looked for when they are needed.
+func New(kind backend.Kind, host Host) *Backend { return &Backend{kind: kind, host: host} }
 
 // Kind returns the variant.
 func (b *Backend) Kind() backend.Kind { return b.kind }
@@ -57,11 +58,11 @@ const (
 // restore runs one script. The error is ErrBusy for a lock that somebody held for too long, ErrUnavailable where the program
 // or the kernel's side of it is missing, the context's error when time ran out, and otherwise just a refused transaction.
 func (b *Backend) restore(ctx context.Context, family policy.Family, sc *script) (string, error) {
-	tool, err := find(b.kind, family)
+	tool, err := b.host.find(b.kind, family)
 	if err != nil {
 		return "", err
 	}
-	out, err := run(ctx, tool.restore, []string{"--noflush", "-w", waitSeconds(ctx)}, sc.String())
+	out, err := b.host.run(ctx, tool.restore, []string{"--noflush", "-w", waitSeconds(ctx)}, sc.String())
 	if err == nil {
 		return out, nil
 	}
@@ -96,9 +97,9 @@ func (e *ExitError) Error() string {
 }
 
 // run starts one program and waits for it.
-func run(ctx context.Context, program string, args []string, input string) (string, error) {
+func (h Host) run(ctx context.Context, program string, args []string, input string) (string, error) {
 	var stdout, stderr bytes.Buffer
-	cmd := command(ctx, program, args...)
+	cmd := h.command(ctx, program, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
 	err := cmd.Run()
 	if err == nil {

@@ -47,24 +47,45 @@ func planPods(sc *script, s policy.Settings, want ruleset.Table, got chains) {
 	sc.appendAll(s.PodsChain(), missing)
 }
 
-// planRoot leaves exactly one root rule of the wanted form, keeping the first that is right.
+// planRoot leaves exactly one root rule of the wanted form, where packets reach it.
 func planRoot(sc *script, s policy.Settings, got chains) {
 	wanted := rootRule(s)
-	copies := 0
-	for _, r := range got[postrouting] {
+	ours, place := 0, 0 // our rules so far, and where the first rule that hides those behind it will be once ours are out
+	right, hidden := false, false
+	for i, r := range got[postrouting] {
 		switch {
-		case slices.Equal(r, wanted):
-			copies++
-		case isRoot(s, r):
+		case slices.Equal(r, wanted) || isRoot(s, r):
+			ours++
+			right = slices.Equal(r, wanted) && !hidden
+		case !hidden && endsTraversal(r):
+			hidden, place = true, i-ours
+		}
+	}
+	if ours == 1 && right {
+		return
+	}
+	for _, r := range got[postrouting] {
+		if slices.Equal(r, wanted) || isRoot(s, r) {
 			sc.delete(postrouting, r)
 		}
 	}
-	for ; copies > 1; copies-- {
-		sc.delete(postrouting, wanted)
+	if hidden {
+		sc.insert(postrouting, place, wanted)
+		return
 	}
-	if copies == 0 {
-		sc.append(postrouting, wanted)
+	sc.append(postrouting, wanted)
+}
+
+// endsTraversal recognises a rule that no packet gets past: a verdict without any match. Behind one, ours would never be asked.
+// A rule with a match is somebody's exception and stays ahead of ours if it was.
+func endsTraversal(r rule) bool {
+	matches := len(r)
+	if r.value("--comment") != "" {
+		matches -= len(rule{"-m", "comment", "--comment", ""})
 	}
+	verdict := slices.Index(r, "-j")
+	return verdict >= 0 && matches-len(r[verdict:]) == 0 &&
+		slices.Contains([]string{"ACCEPT", "DROP", "RETURN", "MASQUERADE", "SNAT", "NETMAP"}, r[verdict+1])
 }
 
 // difference compares two lists of rules without regard to order: what only want has, and what only got has.

@@ -26,6 +26,9 @@ func (s *script) check(chain string, r rule) { s.linef("-C %s %s", chain, r) }
 // delete removes one copy of the rule and fails the transaction where there is none.
 func (s *script) delete(chain string, r rule) { s.linef("-D %s %s", chain, r) }
 
+// insert puts a rule before the one at index, counted from 0 as the chain is at that point of the transaction.
+func (s *script) insert(chain string, index int, r rule) { s.linef("-I %s %d %s", chain, index+1, r) }
+
 func (s *script) append(chain string, r rule) { s.linef("-A %s %s", chain, r) }
 
 func (s *script) appendAll(chain string, rules []rule) {

@@ -22,15 +22,18 @@ const (
 	IPTables Choice = "iptables"
 )
 
+// Host is the root directory of the host whose programs the backends use; empty for our own.
+type Host = iptables.Host
+
 // entry is one line of the list.
 type entry struct {
 	kind      backend.Kind
 	choice    Choice
-	open      func() backend.Backend
-	installed func(policy.Family) error
-	standing  func(policy.Settings, policy.Family) bool
-	hinted    func() bool
-	preferred func() bool // the host's own default
+	open      func(Host) backend.Backend
+	installed func(Host, policy.Family) error
+	standing  func(Host, policy.Settings, policy.Family) bool
+	hinted    func(Host) bool
+	preferred func(Host) bool // the host's own default
 	render    func(ruleset.State) string
 }
 
@@ -43,11 +46,11 @@ func iptablesEntry(kind backend.Kind) entry {
 	return entry{
 		kind:      kind,
 		choice:    IPTables,
-		open:      func() backend.Backend { return iptables.New(kind) },
-		installed: func(f policy.Family) error { return iptables.Installed(kind, f) },
-		standing:  func(s policy.Settings, f policy.Family) bool { return iptables.Standing(kind, s, f) },
-		hinted:    func() bool { return iptables.Hinted(kind) },
-		preferred: func() bool { flavour, ok := iptables.HostFlavour(); return ok && flavour == kind },
+		open:      func(h Host) backend.Backend { return iptables.New(kind, h) },
+		installed: func(h Host, f policy.Family) error { return h.Installed(kind, f) },
+		standing:  func(h Host, s policy.Settings, f policy.Family) bool { return h.Standing(kind, s, f) },
+		hinted:    func(h Host) bool { return h.Hinted(kind) },
+		preferred: func(h Host) bool { flavour, ok := h.Flavour(); return ok && flavour == kind },
 		render:    iptables.Render,
 	}
 }
@@ -90,14 +93,17 @@ func Render(choice Choice, inUse backend.Kind, state ruleset.State) (string, err
 }
 
 // Open returns the backend of a kind, nil for a kind that this build does not know.
-func Open(kind backend.Kind) backend.Backend {
+func Open(host Host, kind backend.Kind) backend.Backend {
 	for _, e := range entries {
 		if e.kind == kind {
-			return e.open()
+			return e.open(host)
 		}
 	}
 	return nil
 }
+
+// Known reports whether this build has the kind.
+func Known(kind backend.Kind) bool { return Auto.Allows(kind) }
 
 // Allows reports whether the choice includes the kind.
 func (c Choice) Allows(kind backend.Kind) bool {
@@ -109,55 +115,6 @@ func (c Choice) Kinds() []backend.Kind {
 	var kinds []backend.Kind
 	for _, e := range entries {
 		if c.Allows(e.kind) {
-			kinds = append(kinds, e.kind)
-		}
-	}
-	return kinds
-}
-
-// Candidate is a kind to try and why it comes where it does.
-type Candidate struct {
-	Kind   backend.Kind
-	Reason string
-}
-
-// Candidates orders the kinds that the choice allows: where our chain already stands, where the kubelet hints, what the host's
-// iptables is, then the rest. Evidence is asked for only while it can make a difference, because some of it costs a process.
-func Candidates(choice Choice, s policy.Settings, family policy.Family) []Candidate {
-	rest := slices.DeleteFunc(slices.Clone(entries), func(e entry) bool { return !choice.Allows(e.kind) })
-	var out []Candidate
-	take := func(reason string, matches func(entry) bool) {
-		if i := slices.IndexFunc(rest, matches); i >= 0 {
-			out = append(out, Candidate{rest[i].kind, reason})
-			rest = slices.Delete(rest, i, i+1)
-		}
-	}
-	take(s.Chain+" already stands there", func(e entry) bool { return e.standing(s, family) })
-	if len(out) == 0 {
-		take("the kubelet's hint chain is there", func(e entry) bool { return e.hinted() })
-	}
-	take("it is what the host's iptables is", func(e entry) bool { return e.preferred() })
-	for _, e := range rest {
-		out = append(out, Candidate{e.kind, "nothing better works"})
-	}
-	return out
-}
-
-// Installed reports what a kind lacks on this host, without starting a process in the usual case.
-func Installed(kind backend.Kind, family policy.Family) error {
-	for _, e := range entries {
-		if e.kind == kind {
-			return e.installed(family)
-		}
-	}
-	return fmt.Errorf("%w: %q is not a backend of this build", backend.ErrUnavailable, kind)
-}
-
-// Standing lists the kinds in which something of ours may stand, for callers that lost the record of what was chosen.
-func Standing(s policy.Settings, family policy.Family) []backend.Kind {
-	var kinds []backend.Kind
-	for _, e := range entries {
-		if e.standing(s, family) {
 			kinds = append(kinds, e.kind)
 		}
 	}

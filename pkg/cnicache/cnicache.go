@@ -1,0 +1,149 @@
+// Package cnicache reads what the container runtime itself knows of attachments: the result cache that libcni keeps, and the
+// conflists that say which networks are ours.
+//
+// It refuses to write there, and to take a file that it cannot read for one that is not there: runtimes rewrite theirs in
+// place, so a half-written one is skipped and read again the next time.
+package cnicache
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/cniresult"
+)
+
+// The default places (libcni, CNI_CACHE_DIR; CNI conventions).
+const (
+	DefaultCacheDir = "/var/lib/cni"
+	DefaultConfDir  = "/etc/cni/net.d"
+)
+
+// Cache is the pair of directories.
+type Cache struct {
+	Dir     string // holds results/
+	ConfDir string
+}
+
+// Entry is one cached attachment.
+type Entry struct {
+	attachment.Attachment
+	// Ours says that the pod is to be masqueraded: its network names our plugin now, or did when the pod was attached, and
+	// neither network nor pod opted out.
+	Ours bool
+}
+
+// Stamp changes whenever List might return something else than before.
+func (c Cache) Stamp() string {
+	var b strings.Builder
+	for _, dir := range []string{c.resultsDir(), c.ConfDir} {
+		info, err := os.Stat(dir)
+		if err == nil {
+			fmt.Fprintln(&b, info.ModTime().UnixNano())
+		}
+	}
+	return b.String()
+}
+
+// List reads every entry that can be read, of both formats. The error is fs.ErrNotExist where there is no cache: then nothing
+// is known of any attachment, which is not the same as that there are none.
+func (c Cache) List() ([]Entry, error) {
+	files, err := os.ReadDir(c.resultsDir())
+	if err != nil {
+		return nil, fmt.Errorf("read the result cache: %w", err)
+	}
+	networks := c.networks()
+	var entries []Entry
+	for _, file := range files {
+		data, err := os.ReadFile(filepath.Join(c.resultsDir(), file.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // deleted while we read the directory
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the result cache: %w", err)
+		}
+		if entry, ok := parse(file.Name(), data, networks); ok {
+			entries = append(entries, entry)
+		}
+	}
+	return entries, nil
+}
+
+func (c Cache) resultsDir() string { return filepath.Join(c.Dir, "results") }
+
+// cached is the format since libcni 0.7 (libcni/api.go). Before that, a file was the result alone.
+type cached struct {
+	Kind           string                     `json:"kind"`
+	ContainerID    string                     `json:"containerId"`
+	Config         []byte                     `json:"config"`
+	IfName         string                     `json:"ifName"`
+	NetworkName    string                     `json:"networkName"`
+	NetNS          string                     `json:"netns"`
+	CapabilityArgs map[string]json.RawMessage `json:"capabilityArgs"`
+	Result         json.RawMessage            `json:"result"`
+}
+
+const kindV1 = "cniCacheV1"
+
+func parse(name string, data []byte, networks map[string]network) (Entry, bool) {
+	var c cached
+	if json.Unmarshal(data, &c) != nil {
+		return Entry{}, false
+	}
+	if c.Kind != kindV1 {
+		owner, ok := ownerOf(name, networks)
+		if !ok {
+			return Entry{}, false
+		}
+		return entryOf(owner, "", data, networks[owner.Network].masquerade)
+	}
+	owner := attachment.Owner{Network: c.NetworkName, ContainerID: c.ContainerID, IfName: c.IfName}
+	return entryOf(owner, c.NetNS, c.Result, c.ours(networks))
+}
+
+func entryOf(owner attachment.Owner, netns string, raw []byte, ours bool) (Entry, bool) {
+	result, err := cniresult.Parse(raw, "0.4.0")
+	if err != nil || owner.ContainerID == "" || owner.IfName == "" {
+		return Entry{}, false
+	}
+	if netns == "" {
+		netns = result.Sandbox(owner.IfName)
+	}
+	a := attachment.Attachment{Owner: owner, NetNS: attachment.StatNetNS(netns), Addresses: result.Addresses(owner.IfName, netns)}
+	return Entry{Attachment: a, Ours: ours && len(a.Addresses) > 0}, true
+}
+
+// ownerOf takes an old file's name apart, NETWORK-CONTAINER-INTERFACE. All three may hold dashes, so the network must be one
+// that a conflist names, and the interface is what follows the last dash.
+func ownerOf(name string, networks map[string]network) (attachment.Owner, bool) {
+	for candidate := range networks {
+		rest, ok := strings.CutPrefix(name, candidate+"-")
+		i := strings.LastIndex(rest, "-")
+		if ok && i > 0 {
+			return attachment.Owner{Network: candidate, ContainerID: rest[:i], IfName: rest[i+1:]}, true
+		}
+	}
+	return attachment.Owner{}, false
+}
+
+// annotations is the capability by which runtimes hand over a pod's annotations.
+const annotations = "io.kubernetes.cri.pod-annotations"
+
+// ours asks the network as it is now, then as it was when the pod was attached, then the pod.
+func (c cached) ours(networks map[string]network) bool {
+	var pod map[string]string
+	_ = json.Unmarshal(c.CapabilityArgs[annotations], &pod)
+	if pod["ip-masq-agent/masquerade"] == "false" {
+		return false
+	}
+	if now, ok := networks[c.NetworkName]; ok {
+		return now.masquerade
+	}
+	then, ok := parseNetwork(c.Config)
+	return ok && then.masquerade
+}

@@ -1,0 +1,108 @@
+// Package cniresult reads the result of the plugins before us in a list: which addresses are the pod's.
+//
+// It refuses to correct what others printed: a result is passed on as it came.
+package cniresult
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+)
+
+// Result is a result of any supported version.
+type Result struct {
+	raw     []byte
+	version string
+	typed   types.Result
+	current *current.Result
+}
+
+// Parse decodes a result by its own cniVersion, and by fallback where it has none: some main plugins print another version than
+// their list's (containernetworking/cni#862), which the library's ParsePrevResult refuses.
+func Parse(raw []byte, fallback string) (*Result, error) {
+	var about struct {
+		CNIVersion string `json:"cniVersion"`
+	}
+	if err := json.Unmarshal(raw, &about); err != nil {
+		return nil, fmt.Errorf("decode result: %w", err)
+	}
+	result := &Result{raw: raw, version: about.CNIVersion}
+	var err error
+	if about.CNIVersion == "" {
+		about.CNIVersion = fallback
+		if raw, err = versioned(raw, fallback); err != nil {
+			return nil, fmt.Errorf("decode result: %w", err)
+		}
+	}
+	if result.typed, err = create.Create(about.CNIVersion, raw); err != nil {
+		return nil, fmt.Errorf("decode result: %w", err)
+	}
+	if result.current, err = current.NewResultFromResult(result.typed); err != nil {
+		return nil, fmt.Errorf("decode result: %w", err)
+	}
+	return result, nil
+}
+
+// versioned adds the version, without which the library decodes nothing.
+func versioned(raw []byte, version string) ([]byte, error) {
+	var keys map[string]any
+	if err := json.Unmarshal(raw, &keys); err != nil || keys == nil {
+		return raw, err
+	}
+	keys["cniVersion"] = version
+	return json.Marshal(keys)
+}
+
+// As returns the result for printing in a version: the same bytes where that is its own, converted otherwise.
+func (r *Result) As(version string) (any, error) {
+	if r.version == version {
+		return json.RawMessage(r.raw), nil
+	}
+	converted, err := r.typed.GetAsVersion(version)
+	if err != nil {
+		return nil, fmt.Errorf("convert result to cniVersion %s: %w", version, err)
+	}
+	return converted, nil
+}
+
+// Addresses selects the addresses that the pod sends from: those without an interface, on the interface of the attachment, or
+// on another one inside the container. Addresses of host interfaces are not the pod's.
+func (r *Result) Addresses(ifName, netns string) []netip.Addr {
+	var out []netip.Addr
+	for _, ip := range r.current.IPs {
+		if ip == nil {
+			continue
+		}
+		addr, ok := netip.AddrFromSlice(ip.Address.IP)
+		if ok && r.inPod(ip.Interface, ifName, netns) {
+			out = append(out, addr)
+		}
+	}
+	return attachment.Normalize(out)
+}
+
+// inPod follows what main plugins really print: kindnet leaves the sandbox of the pod's interface empty, and some name no
+// interface at all.
+func (r *Result) inPod(index *int, ifName, netns string) bool {
+	if index == nil || *index < 0 || *index >= len(r.current.Interfaces) || r.current.Interfaces[*index] == nil {
+		return true
+	}
+	iface := r.current.Interfaces[*index]
+	return iface.Name == ifName || (iface.Sandbox != "" && iface.Sandbox == netns)
+}
+
+// Sandbox returns the network namespace that the result names for an interface, empty where it names none.
+func (r *Result) Sandbox(ifName string) string {
+	for _, iface := range r.current.Interfaces {
+		if iface != nil && iface.Name == ifName && iface.Sandbox != "" {
+			return iface.Sandbox
+		}
+	}
+	return ""
+}

@@ -1,0 +1,127 @@
+// Package flows ends tracked connections whose source address a change of the policy made wrong. Connection tracking decides
+// about an address once, with the first packet, so a long-lived connection outlives every change of rules.
+//
+// It refuses to touch a connection that is not a pod's, one whose verdict did not change, and one that carries an address
+// that the former policy would not have given it: that was somebody else's doing.
+package flows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// Mode says which connections may be ended.
+type Mode string
+
+// The modes of --conntrack-flush.
+const (
+	Changed Mode = "changed" // all whose verdict changed
+	UDP     Mode = "udp"     // of those, UDP alone: the peer of a TCP connection sees it break
+	None    Mode = "none"
+)
+
+// ParseMode reads a mode.
+func ParseMode(text string) (Mode, error) {
+	switch m := Mode(text); m {
+	case Changed, UDP, None:
+		return m, nil
+	}
+	return "", fmt.Errorf("%q: want %s, %s or %s", text, Changed, UDP, None)
+}
+
+// Table is the kernel's connection tracking table.
+type Table struct {
+	Mode Mode
+}
+
+// Flush ends the connections of the sources whose verdict differs between the policies, in every zone, and returns how many.
+func (t Table) Flush(ctx context.Context, former, now policy.Policy, sources []netip.Addr) (int, error) {
+	if t.Mode == None || len(sources) == 0 {
+		return 0, nil
+	}
+	ended := 0
+	var failures []error
+	for _, family := range now.Settings.Families() {
+		s := newSelection(ctx, t.Mode, family, former, now, sources)
+		n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inetFamily(family), s)
+		ended += int(n) //nolint:gosec // a count of entries in memory
+		if err != nil {
+			failures = append(failures, fmt.Errorf("%s connections: %w", family, err))
+		}
+	}
+	return ended, errors.Join(failures...)
+}
+
+func inetFamily(f policy.Family) netlink.InetFamily {
+	if f == policy.IPv6 {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+// selection picks the connections to end while the library walks over the table. It sets the pace too: the library deletes
+// each one right after it was picked.
+type selection struct {
+	ctx         context.Context //nolint:containedctx // the library's filter takes no context
+	mode        Mode
+	former, now policy.Matcher
+	sources     map[netip.Addr]bool
+	picked      int
+}
+
+var _ netlink.CustomConntrackFilter = (*selection)(nil)
+
+func newSelection(ctx context.Context, mode Mode, f policy.Family, former, now policy.Policy, sources []netip.Addr) *selection {
+	s := &selection{ctx: ctx, mode: mode, former: former.Matcher(f), now: now.Matcher(f), sources: map[netip.Addr]bool{}}
+	for _, source := range sources {
+		s.sources[source] = true
+	}
+	return s
+}
+
+// The pace: after so many deletions the walk rests, which leaves the table's locks to traffic.
+const (
+	burst = 256
+	rest  = 10 * time.Millisecond
+)
+
+// MatchConntrackFlow reports whether to end a connection.
+func (s *selection) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	if !s.wrong(flow) || s.ctx.Err() != nil {
+		return false
+	}
+	if s.picked++; s.picked%burst == 0 {
+		time.Sleep(rest)
+	}
+	return true
+}
+
+// wrong compares what the connection carries with what both policies say of where it really goes, which behind a service is
+// what answers and not what was called.
+func (s *selection) wrong(flow *netlink.ConntrackFlow) bool {
+	if s.mode == UDP && flow.Forward.Protocol != unix.IPPROTO_UDP {
+		return false
+	}
+	source, ok1 := netip.AddrFromSlice(flow.Forward.SrcIP)
+	destination, ok2 := netip.AddrFromSlice(flow.Reverse.SrcIP)
+	answered, ok3 := netip.AddrFromSlice(flow.Reverse.DstIP)
+	source, destination, answered = source.Unmap(), destination.Unmap(), answered.Unmap()
+	if !ok1 || !ok2 || !ok3 || !s.sources[source] {
+		return false
+	}
+	carries := policy.Keep
+	if answered != source {
+		carries = policy.Masquerade
+	}
+	before, _ := s.former.Verdict(destination)
+	after, _ := s.now.Verdict(destination)
+	return before != after && carries == before
+}

@@ -1,0 +1,80 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
+)
+
+// scope bounds one reconciliation.
+type scope struct {
+	families []policy.Family
+	// keepChain leaves a shared chain that has rules as it is.
+	keepChain bool
+	// known are all attachments that the runtime knows of; nil where it was not asked.
+	known map[attachment.ID]bool
+}
+
+// living keeps those pods without a record that may be alive. A rule is only ever written after its record, so a rule without
+// one lost it, or leaked; the runtime can tell which. Where it cannot be asked, the rule stays: a pod that loses its rule loses
+// its connections, a leaked rule harms nobody.
+func (s scope) living(unrecorded []ruleset.Pod) []ruleset.Pod {
+	if s.known == nil {
+		return unrecorded
+	}
+	return slices.DeleteFunc(unrecorded, func(p ruleset.Pod) bool { return !s.known[p.Owner] })
+}
+
+// reconcile turns policy, records and a reading of the kernel into the desired state of the given families, and applies it.
+// It needs the exclusive lock.
+func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result, error) {
+	b, decision, fresh, err := n.choose(ctx, p.Settings, sc.families[0])
+	if err != nil {
+		return Result{}, err
+	}
+	p.Settings.RandomFully = p.Settings.RandomFully && decision.Features.RandomFully
+	records, err := n.records.List()
+	if err != nil {
+		n.log("skipping attachment records that cannot be read", "error", err)
+	}
+	desired := func(got backend.Observed) ruleset.State {
+		state := ruleset.Build(p, records, sc.living(ruleset.Unrecorded(got.Pods(), records)))
+		state.KeepChain = sc.keepChain
+		return state.Of(sc.families...)
+	}
+	result := Result{Backend: b.Kind(), Pods: desired(backend.Observed{}).Count()}
+	result.Changed, err = apply(ctx, b, p.Settings, sc.families, desired, fresh)
+	if err == nil && decision.Former != "" {
+		err = n.leaveFormerBackend(ctx, decision, p.Settings)
+	}
+	return result, err
+}
+
+// apply observes and applies. On a fresh node it first assumes that nothing is there, which is usually right, cannot harm
+// when it is wrong, and saves the reading. A refused write is tried once more on a new reading: somebody outside our lock may
+// have changed the rules in between.
+func apply(ctx context.Context, b backend.Backend, s policy.Settings, families []policy.Family,
+	desired func(backend.Observed) ruleset.State, fresh bool,
+) (changed bool, err error) {
+	if fresh {
+		if changed, err = b.Apply(ctx, backend.Observed{}, desired(backend.Observed{})); err == nil {
+			return changed, nil
+		}
+	}
+	for range 2 {
+		var got backend.Observed
+		if got, err = b.Observe(ctx, s, families...); err != nil {
+			return false, err
+		}
+		changed, err = b.Apply(ctx, got, desired(got))
+		if err == nil || errors.Is(err, backend.ErrUnavailable) || errors.Is(err, backend.ErrBusy) || ctx.Err() != nil {
+			return changed, err
+		}
+	}
+	return changed, err
+}

@@ -1,0 +1,64 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// takeOver removes what others before us left, now that everything stands in its new place: the chain of former settings, IPv6
+// once it is off, and our chain with an older agent's jump in a kind of rules that is not ours.
+func (n *Node) takeOver(ctx context.Context, kind backend.Kind, former *policy.Policy, now policy.Settings) error {
+	if former != nil {
+		if err := n.removeFormer(ctx, kind, former.Settings, now); err != nil {
+			return err
+		}
+	}
+	if n.tookOver {
+		return nil
+	}
+	for _, family := range now.Families() {
+		for _, other := range registry.Standing(n.host, now, family) {
+			if other == kind {
+				continue
+			}
+			if err := n.open(other).Remove(ctx, now, family); err != nil && !errors.Is(err, backend.ErrUnavailable) {
+				return fmt.Errorf("remove %s rules of another agent: %w", other, err)
+			}
+			n.log("removed the rules of another agent", "backend", other, "family", family)
+		}
+	}
+	n.tookOver = true
+	return nil
+}
+
+func (n *Node) removeFormer(ctx context.Context, kind backend.Kind, former, now policy.Settings) error {
+	b := n.open(kind)
+	for _, family := range former.Families() {
+		if former.Chain == now.Chain && slices.Contains(now.Families(), family) {
+			continue
+		}
+		if err := b.Remove(ctx, former, family); err != nil && !errors.Is(err, backend.ErrUnavailable) {
+			return fmt.Errorf("remove the rules of the former settings: %w", err)
+		}
+	}
+	return nil
+}
+
+// leaveFormerBackend empties the backend that was in use before a switch, now that the new one has everything.
+func (n *Node) leaveFormerBackend(ctx context.Context, d Decision, s policy.Settings) error {
+	if b := n.open(d.Former); b != nil {
+		for _, family := range []policy.Family{policy.IPv4, policy.IPv6} {
+			if err := b.Remove(ctx, s, family); err != nil && !errors.Is(err, backend.ErrUnavailable) {
+				return fmt.Errorf("remove the rules of the former backend %s: %w", d.Former, err)
+			}
+		}
+	}
+	d.Former = ""
+	return n.saveDecision(d)
+}
