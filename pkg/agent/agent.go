@@ -48,6 +48,9 @@ func commands() []command {
 		{"run", "", "keep the kernel equal to the config, for ever (the default)", func() *flags { return newFlags("run").kernel().syncing().daemon() }, Program.run},
 		{"sync", "", "do so once, and exit with 0 when both are equal now", func() *flags { return newFlags("sync").kernel().syncing() }, Program.sync},
 		{"render", "", "print what would be applied; the kernel is not touched", func() *flags { return newFlags("render").kernel().output() }, Program.render},
+		{"status", "", "show policy, backend, drift, attachments and counters", func() *flags { return newFlags("status").kernel().output() }, Program.status},
+		{"explain", "", "name the verdict for --src P --dst D, and why", func() *flags { return newFlags("explain").kernel().output().packet() }, Program.explain},
+		{"cleanup", "", "take everything of ours off the node", func() *flags { return newFlags("cleanup").kernel() }, Program.cleanup},
 		{"lint", "FILE", "check a config file; exit with 1 on errors", func() *flags { return newFlags("lint").output() }, Program.lint},
 	}
 }
@@ -71,7 +74,15 @@ func (p Program) Main(args []string) int {
 		p.usage(p.Stdout)
 		return exitOK
 	}
-	return p.misused(fmt.Errorf("unknown command %q: want one of run, sync, render, lint", name))
+	return p.misused(fmt.Errorf("unknown command %q: want one of %s", name, strings.Join(commandNames(), ", ")))
+}
+
+func commandNames() []string {
+	var names []string
+	for _, c := range commands() {
+		names = append(names, c.name)
+	}
+	return names
 }
 
 func (p Program) dispatch(c command, args []string) int {

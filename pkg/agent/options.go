@@ -4,7 +4,9 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
@@ -30,6 +32,9 @@ type Options struct {
 	Flows          flows.Mode
 	MetricsAddress string
 	Format         string
+	Source         netip.Addr
+	Destination    netip.Addr
+	OwnSettings    bool // a flag of the kernel's group was given
 	Verbosity      int
 }
 
@@ -37,8 +42,8 @@ type Options struct {
 type flags struct {
 	Options
 	*flag.FlagSet
-	toPorts, sources, backend, hostRoot, flush string
-	strict                                     bool
+	toPorts, sources, backend, hostRoot, flush, src, dst string
+	strict                                               bool
 }
 
 func newFlags(name string) *flags {
@@ -87,6 +92,13 @@ func (f *flags) logging() {
 	f.String("stderrthreshold", "", "accepted and ignored")
 }
 
+// packet adds what explain asks about.
+func (f *flags) packet() *flags {
+	f.StringVar(&f.src, "src", "", "`address` of the pod")
+	f.StringVar(&f.dst, "dst", "", "`address` that it talks to")
+	return f
+}
+
 func (f *flags) output() *flags {
 	f.StringVar(&f.Format, "output", "text", "`format`: text or json")
 	return f
@@ -99,7 +111,15 @@ func (f *flags) finish() error {
 		return fmt.Errorf("--output %q: want text or json", f.Format)
 	}
 	f.Config.EnableIPv6, f.Config.Lenient = f.Settings.IPv6, !f.strict
-	f.Visit(func(g *flag.Flag) { f.Config.AllowDir = f.Config.AllowDir || g.Name == "config" })
+	f.Visit(func(g *flag.Flag) {
+		f.Config.AllowDir = f.Config.AllowDir || g.Name == "config"
+		f.OwnSettings = f.OwnSettings || slices.Contains(settingsFlags, g.Name)
+	})
+	if f.Lookup("src") != nil {
+		if err := f.endpoints(); err != nil {
+			return err
+		}
+	}
 	if f.Settings.ToPorts, err = policy.ParsePortRanges(f.toPorts); err != nil {
 		return fmt.Errorf("--to-ports: %w", err)
 	}
@@ -123,6 +143,21 @@ func (f *flags) finish() error {
 		return err
 	}
 	return validAddress(f.MetricsAddress)
+}
+
+// settingsFlags are those that end up in policy.Settings.
+var settingsFlags = []string{"masq-chain", "sources", "enable-ipv6", "random-fully", "to-ports"}
+
+// endpoints parses the two addresses, which must be of one family.
+func (f *flags) endpoints() error {
+	var err1, err2 error
+	f.Source, err1 = netip.ParseAddr(f.src)
+	f.Destination, err2 = netip.ParseAddr(f.dst)
+	f.Source, f.Destination = f.Source.Unmap(), f.Destination.Unmap()
+	if err1 != nil || err2 != nil || f.Source.Is4() != f.Destination.Is4() {
+		return fmt.Errorf("--src %q --dst %q: want two addresses of one family", f.src, f.dst)
+	}
+	return nil
 }
 
 // hostRoot checks the place once: a missing mount would otherwise look like a host without iptables.

@@ -59,7 +59,13 @@ type Backend interface {
 	// Chain reads the state of the shared chain alone: one process at most, nothing is written.
 	Chain(ctx context.Context, s policy.Settings, family policy.Family) (ChainState, error)
 
-	// Remove takes everything of ours out of one family.
+	// Diff lists what Apply would do, one line each, in the backend's own words; empty where kernel and want are equal.
+	Diff(got Observed, want ruleset.State) []string
+
+	// Counters reads the counters of the shared chain's rules, in their order.
+	Counters(ctx context.Context, s policy.Settings, family policy.Family) ([]Counter, error)
+
+	// Remove takes everything of ours out of one family. What strangers' rules keep alive is a *Kept.
 	Remove(ctx context.Context, s policy.Settings, family policy.Family) error
 }
 
@@ -78,6 +84,13 @@ const (
 	ChainEmpty   ChainState = "empty"
 	ChainFilled  ChainState = "filled"
 )
+
+// Counter is how many packets, the first of their connections, a rule decided about.
+type Counter struct {
+	Rule    string `json:"rule"`
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
 
 // Observed is a reading of the kernel.
 type Observed struct {

@@ -3,6 +3,7 @@ package backend
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // The classes of failure. Backends wrap them with what happened; callers ask with errors.Is.
@@ -33,3 +34,14 @@ type Missing struct {
 
 // Error names the missing part and where it should be.
 func (m *Missing) Error() string { return fmt.Sprintf("%s missing: %s", m.Part, m.Detail) }
+
+// Kept is what Remove could not take out, because somebody else's rules are in it or lead there. Ours are gone from it.
+type Kept struct {
+	Place string
+	Rules []string
+}
+
+// Error names the strangers' rules.
+func (k *Kept) Error() string {
+	return fmt.Sprintf("%s: kept for the rules of somebody else, delete them first: %s", k.Place, strings.Join(k.Rules, "; "))
+}

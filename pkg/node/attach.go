@@ -22,13 +22,15 @@ func (n *Node) open(kind backend.Kind) backend.Backend { return registry.Open(n.
 // under the shared lock. Whatever is not steady (first ADD after boot, a repeated ADD, a chain that somebody flushed) is
 // reconciled under the exclusive lock. When a first ADD fails, its own traces are removed as far as possible.
 func (n *Node) Attach(ctx context.Context, a attachment.Attachment) error {
-	_, recordErr := n.records.Get(a.ID())
-	repeated := !errors.Is(recordErr, fs.ErrNotExist)
-	err := n.attachFast(ctx, a, repeated)
-	if errors.Is(err, errSlow) {
-		err = n.attachSlow(ctx, a)
+	former, err := n.records.Get(a.ID())
+	if !errors.Is(err, fs.ErrNotExist) {
+		return n.attachSlow(ctx, a, &former)
 	}
-	if err != nil && !repeated {
+	err = n.attachFast(ctx, a)
+	if errors.Is(err, errSlow) {
+		err = n.attachSlow(ctx, a, nil)
+	}
+	if err != nil {
 		n.rollBack(a)
 	}
 	return err
@@ -37,7 +39,7 @@ func (n *Node) Attach(ctx context.Context, a attachment.Attachment) error {
 // errSlow: the fast path does not apply.
 var errSlow = errors.New("not the steady state")
 
-func (n *Node) attachFast(ctx context.Context, a attachment.Attachment, repeated bool) error {
+func (n *Node) attachFast(ctx context.Context, a attachment.Attachment) error {
 	release, err := n.shared(ctx)
 	if err != nil {
 		return err
@@ -48,7 +50,7 @@ func (n *Node) attachFast(ctx context.Context, a attachment.Attachment, repeated
 	}
 	n.unmarkDeleted(a.ID())
 	b, decision, ok := n.current()
-	if !ok || decision.Former != "" || repeated {
+	if !ok || decision.Former != "" {
 		return errSlow
 	}
 	err = b.Attach(ctx, n.single(decision, a))
@@ -58,7 +60,8 @@ func (n *Node) attachFast(ctx context.Context, a attachment.Attachment, repeated
 	return err
 }
 
-func (n *Node) attachSlow(ctx context.Context, a attachment.Attachment) error {
+// attachSlow reconciles the families that the attachment has. former is what a repeated ADD replaces.
+func (n *Node) attachSlow(ctx context.Context, a attachment.Attachment, former *attachment.Attachment) error {
 	release, err := n.exclusive(ctx)
 	if err != nil {
 		return err
@@ -66,12 +69,33 @@ func (n *Node) attachSlow(ctx context.Context, a attachment.Attachment) error {
 	defer release()
 	n.forgetDeleted(nil)
 	p := n.policy()
+	if former != nil {
+		if err := n.replace(ctx, p.Settings, former, a); err != nil {
+			return err
+		}
+	}
 	families := slices.DeleteFunc(p.Settings.Families(), func(f policy.Family) bool { return !a.Has(f) })
 	if len(families) == 0 {
 		return nil
 	}
 	_, err = n.reconcile(ctx, p, scope{families: families, keepChain: true})
 	return err
+}
+
+// replace puts a record in the place of its former one. Where the attachment lost a family, its rules go first: reconciling
+// the families that it has would not look at those.
+func (n *Node) replace(ctx context.Context, s policy.Settings, former *attachment.Attachment, a attachment.Attachment) error {
+	lost := slices.ContainsFunc(s.Families(), func(f policy.Family) bool { return former.Has(f) && !a.Has(f) })
+	if lost {
+		if err := n.detach(ctx, s, a.ID(), former); err != nil {
+			return err
+		}
+	}
+	if err := n.records.Put(a); err != nil {
+		return err
+	}
+	n.unmarkDeleted(a.ID())
+	return nil
 }
 
 // single is the state of one attachment. It needs no prefixes: what the shared chain says is between the agent and the kernel.

@@ -92,7 +92,8 @@ func (n *Node) dropDead(ctx context.Context, s policy.Settings) error {
 	return errors.Join(failures...)
 }
 
-// detach removes the rules of one owner and then its record. It needs the lock, in either form. record may be nil.
+// detach removes the rules of one owner and then its record. It needs the lock, in either form. record may be nil. A backend
+// that is not there any more must not keep a pod from going; the record lets the agent finish.
 func (n *Node) detach(ctx context.Context, s policy.Settings, id attachment.ID, record *attachment.Attachment) error {
 	families := s.Families()
 	var known []ruleset.Pod
@@ -101,7 +102,12 @@ func (n *Node) detach(ctx context.Context, s policy.Settings, id attachment.ID, 
 		families = slices.DeleteFunc(families, func(f policy.Family) bool { return !record.Has(f) })
 	}
 	for _, kind := range n.inUse(s) {
-		if err := n.open(kind).Detach(ctx, s, families, id, known); err != nil {
+		err := n.open(kind).Detach(ctx, s, families, id, known)
+		if errors.Is(err, backend.ErrUnavailable) {
+			n.log("the rules of an attachment stay until their backend is back; its record stays with them", "backend", kind, "owner", id, "error", err)
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}

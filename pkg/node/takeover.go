@@ -27,7 +27,7 @@ func (n *Node) takeOver(ctx context.Context, kind backend.Kind, former *policy.P
 			if other == kind {
 				continue
 			}
-			if err := n.open(other).Remove(ctx, now, family); err != nil && !errors.Is(err, backend.ErrUnavailable) {
+			if err := n.remove(ctx, other, now, family); err != nil {
 				return fmt.Errorf("remove %s rules of another agent: %w", other, err)
 			}
 			n.log("removed the rules of another agent", "backend", other, "family", family)
@@ -38,12 +38,11 @@ func (n *Node) takeOver(ctx context.Context, kind backend.Kind, former *policy.P
 }
 
 func (n *Node) removeFormer(ctx context.Context, kind backend.Kind, former, now policy.Settings) error {
-	b := n.open(kind)
 	for _, family := range former.Families() {
 		if former.Chain == now.Chain && slices.Contains(now.Families(), family) {
 			continue
 		}
-		if err := b.Remove(ctx, former, family); err != nil && !errors.Is(err, backend.ErrUnavailable) {
+		if err := n.remove(ctx, kind, former, family); err != nil {
 			return fmt.Errorf("remove the rules of the former settings: %w", err)
 		}
 	}
@@ -52,13 +51,30 @@ func (n *Node) removeFormer(ctx context.Context, kind backend.Kind, former, now 
 
 // leaveFormerBackend empties the backend that was in use before a switch, now that the new one has everything.
 func (n *Node) leaveFormerBackend(ctx context.Context, d Decision, s policy.Settings) error {
-	if b := n.open(d.Former); b != nil {
-		for _, family := range []policy.Family{policy.IPv4, policy.IPv6} {
-			if err := b.Remove(ctx, s, family); err != nil && !errors.Is(err, backend.ErrUnavailable) {
-				return fmt.Errorf("remove the rules of the former backend %s: %w", d.Former, err)
-			}
+	for _, family := range []policy.Family{policy.IPv4, policy.IPv6} {
+		if err := n.remove(ctx, d.Former, s, family); err != nil {
+			return fmt.Errorf("remove the rules of the former backend %s: %w", d.Former, err)
 		}
 	}
 	d.Former = ""
 	return n.saveDecision(d)
+}
+
+// remove empties one kind of rules on the way to another state. A stranger's rule that keeps a chain of ours alive is named in
+// the log and does not hold up the rest: ours is out of the chain.
+func (n *Node) remove(ctx context.Context, kind backend.Kind, s policy.Settings, family policy.Family) error {
+	b := n.open(kind)
+	if b == nil {
+		return nil
+	}
+	err := b.Remove(ctx, s, family)
+	var kept *backend.Kept
+	switch {
+	case errors.As(err, &kept):
+		n.log("a former chain stays", "reason", kept)
+		return nil
+	case errors.Is(err, backend.ErrUnavailable):
+		return nil
+	}
+	return err
 }

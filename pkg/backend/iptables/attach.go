@@ -61,7 +61,7 @@ func (b *Backend) Detach(ctx context.Context, s policy.Settings, families []poli
 func (b *Backend) detachFamily(ctx context.Context, s policy.Settings, family policy.Family, id attachment.ID, known []ruleset.Pod) error {
 	if len(known) > 0 {
 		rules := podRules(s, ruleset.Table{Family: family, Pods: known})
-		if err := b.deleteRules(ctx, s, family, rules); err == nil || errors.Is(err, backend.ErrBusy) {
+		if err := b.deleteRules(ctx, s, family, rules); err == nil || classified(err) {
 			return err
 		}
 	}
@@ -72,13 +72,18 @@ func (b *Backend) detachFamily(ctx context.Context, s policy.Settings, family po
 	return b.deleteRules(ctx, s, family, rules)
 }
 
-// rulesOf finds an owner's rules. A chain that cannot be read because it, its table or iptables is not there has none.
+// rulesOf finds an owner's rules. A chain that cannot be read because it, its table or iptables is not there has none, unless
+// the kernel itself names the owner.
 func (b *Backend) rulesOf(ctx context.Context, s policy.Settings, family policy.Family, id attachment.ID) ([]rule, error) {
 	if b.untouched(family) {
 		return nil, nil
 	}
+	named, peekErr := mentions(b.kind, family, s.PodsChain(), string(id))
+	if peekErr == nil && !named {
+		return nil, nil
+	}
 	got, err := b.list(ctx, family, s.PodsChain())
-	if errors.Is(err, backend.ErrBusy) || ctx.Err() != nil {
+	if err != nil && (named || errors.Is(err, backend.ErrBusy) || ctx.Err() != nil) {
 		return nil, err
 	}
 	return slices.DeleteFunc(got[s.PodsChain()], func(r rule) bool {

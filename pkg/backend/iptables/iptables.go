@@ -51,6 +51,7 @@ func LegacyTable(family policy.Family, table string) bool {
 
 // The exit statuses of iptables (include/xtables.h) that say more than "that rule or chain is not there".
 const (
+	exitSignal   = -1 // none: a signal ended it
 	exitVersion  = 3 // the kernel lacks something: VERSION_PROBLEM
 	exitResource = 4 // no memory, or a lock: RESOURCE_PROBLEM
 )
@@ -74,6 +75,8 @@ func (b *Backend) restore(ctx context.Context, family policy.Family, sc *script)
 		return "", fmt.Errorf("%w: %w", backend.ErrUnavailable, err)
 	}
 	switch failed.Status {
+	case exitSignal:
+		return "", fmt.Errorf("%w: %w", errKilled, err)
 	case exitResource:
 		return "", fmt.Errorf("%w: %w", backend.ErrBusy, err)
 	case exitVersion:
@@ -81,6 +84,9 @@ func (b *Backend) restore(ctx context.Context, family policy.Family, sc *script)
 	}
 	return "", err
 }
+
+// errKilled is a program that a signal ended, which says nothing about what it looked for.
+var errKilled = errors.New("ended by a signal")
 
 // ExitError is a program that ended with a status other than 0.
 type ExitError struct {

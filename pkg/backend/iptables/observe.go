@@ -157,6 +157,6 @@ func podOf(r rule) (ruleset.Pod, bool) {
 
 // classified reports whether an error says more than that a chain or rule is absent.
 func classified(err error) bool {
-	return errors.Is(err, backend.ErrUnavailable) || errors.Is(err, backend.ErrBusy) ||
+	return errors.Is(err, backend.ErrUnavailable) || errors.Is(err, backend.ErrBusy) || errors.Is(err, errKilled) ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }

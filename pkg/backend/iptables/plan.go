@@ -27,7 +27,11 @@ func planChain(sc *script, s policy.Settings, keep bool, want ruleset.Table, got
 	if (keep && len(now) > 0) || (there && slices.EqualFunc(now, rules, slices.Equal)) {
 		return
 	}
-	sc.declare(s.Chain)
+	if there {
+		sc.declare(s.Chain)
+	} else {
+		sc.create(s.Chain)
+	}
 	sc.appendAll(s.Chain, rules)
 }
 

@@ -70,30 +70,3 @@ func (b *Backend) Chain(ctx context.Context, s policy.Settings, family policy.Fa
 	}
 	return chainState(got, s.Chain), nil
 }
-
-// Remove takes the root rules first and then the chains, in one transaction. A rule of somebody else that leads into one of
-// our chains makes the kernel refuse, and everything stays.
-func (b *Backend) Remove(ctx context.Context, s policy.Settings, family policy.Family) error {
-	got, err := b.read(ctx, s, family)
-	if err != nil {
-		return err
-	}
-	sc := newScript()
-	for _, r := range got[postrouting] {
-		if isRoot(s, r) {
-			sc.delete(postrouting, r)
-		}
-	}
-	for _, chain := range []string{s.PodsChain(), s.Chain} {
-		if _, there := got[chain]; there {
-			sc.drop(chain)
-		}
-	}
-	if sc.empty() {
-		return nil
-	}
-	if _, err := b.restore(ctx, family, sc); err != nil {
-		return fmt.Errorf("remove %s rules: %w", family, err)
-	}
-	return nil
-}

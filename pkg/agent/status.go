@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/node"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// report is what status prints.
+type report struct {
+	Backend     *backendReport                      `json:"backend"`
+	Policy      policy.Policy                       `json:"policy"`
+	Origin      Origin                              `json:"origin"`
+	ConfigError string                              `json:"configError,omitempty"`
+	Drift       []string                            `json:"drift"`
+	Attachments []attachment.Attachment             `json:"attachments"`
+	Counters    map[policy.Family][]backend.Counter `json:"counters"`
+}
+
+type backendReport struct {
+	Kind     backend.Kind     `json:"kind"`
+	Reason   string           `json:"reason"`
+	Features backend.Features `json:"features"`
+}
+
+// status shows what is in force and where the kernel differs from it. It exits with 0 whenever it could look.
+func (p Program) status(o Options, _ []string) int {
+	ctx, cancel := context.WithTimeout(context.Background(), syncTime)
+	defer cancel()
+	n := newNode(o, slog.New(slog.DiscardHandler))
+	r, err := look(ctx, o, n)
+	if err != nil {
+		return p.failed(err)
+	}
+	if o.Format == "json" {
+		return p.printJSON(r)
+	}
+	r.print(p.Stdout)
+	return exitOK
+}
+
+func look(ctx context.Context, o Options, n *node.Node) (report, error) {
+	inForce, origin, configErr := inForce(o, n)
+	view, err := n.Look(ctx, inForce)
+	if err != nil {
+		return report{}, err
+	}
+	r := report{
+		Policy: inForce, Origin: origin, Drift: view.Drift, Counters: view.Counters,
+		Attachments: append([]attachment.Attachment{}, view.Attachments...),
+	}
+	if view.Decision.Kind != "" {
+		r.Backend = &backendReport{view.Decision.Kind, view.Decision.Reason, view.Decision.Features}
+	}
+	if configErr != nil {
+		r.ConfigError = configErr.Error()
+	}
+	return r, nil
+}
+
+// inForce finds the policy that the daemon has: its flags are in the persisted policy, and count unless this call was given
+// settings of its own.
+func inForce(o Options, n *node.Node) (policy.Policy, Origin, error) {
+	if persisted, err := n.LoadPolicy(); err == nil && !o.OwnSettings {
+		o.Settings = persisted.Settings
+		o.Config.EnableIPv6 = persisted.Settings.IPv6
+	}
+	s := newSource(o, n, slog.New(slog.DiscardHandler))
+	p, err := s.load()
+	return p, s.origin, err
+}
+
+// print writes the report for people.
+func (r report) print(to io.Writer) {
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(to, format+"\n", args...) }
+	if r.Backend == nil {
+		line("backend:      none chosen since this node booted")
+	} else {
+		line("backend:      %s (%s)", r.Backend.Kind, r.Backend.Reason)
+	}
+	line("policy:       %s", r.Origin)
+	if r.ConfigError != "" {
+		line("config error: %s", strings.ReplaceAll(r.ConfigError, "\n", "\n              "))
+	}
+	for _, family := range r.Policy.Settings.Families() {
+		for _, d := range r.Policy.Destinations(family) {
+			line("              %s", d)
+		}
+		line("              every other %s destination %s", family, policy.Masquerade)
+	}
+	line("attachments:  %d", len(r.Attachments))
+	for _, a := range r.Attachments {
+		line("              %s %s %s %v", a.Network, a.ContainerID, a.IfName, a.Addresses)
+	}
+	r.printDrift(line)
+	for _, family := range r.Policy.Settings.Families() {
+		for _, c := range r.Counters[family] {
+			line("counter:      %s %d packets, %d bytes: %s", family, c.Packets, c.Bytes, c.Rule)
+		}
+	}
+}
+
+func (r report) printDrift(line func(string, ...any)) {
+	if len(r.Drift) == 0 {
+		line("drift:        none, the kernel is equal to the policy")
+	}
+	for _, d := range r.Drift {
+		line("drift:        %s", d)
+	}
+}
