@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -48,7 +49,7 @@ func commands() []command {
 		{"run", "", "keep the kernel equal to the config, for ever (the default)", func() *flags { return newFlags("run").kernel().syncing().daemon() }, Program.run},
 		{"sync", "", "do so once, and exit with 0 when both are equal now", func() *flags { return newFlags("sync").kernel().syncing() }, Program.sync},
 		{"render", "", "print what would be applied; the kernel is not touched", func() *flags { return newFlags("render").kernel().output() }, Program.render},
-		{"status", "", "show policy, backend, drift, attachments and counters", func() *flags { return newFlags("status").kernel().output() }, Program.status},
+		{"status", "", "show policy, backend, drift, attachments, conflicts and counters", func() *flags { return newFlags("status").kernel().places().output() }, Program.status},
 		{"explain", "", "name the verdict for --src P --dst D, and why", func() *flags { return newFlags("explain").kernel().output().packet() }, Program.explain},
 		{"cleanup", "", "take everything of ours off the node", func() *flags { return newFlags("cleanup").kernel() }, Program.cleanup},
 		{"lint", "FILE", "check a config file; exit with 1 on errors", func() *flags { return newFlags("lint").output() }, Program.lint},
@@ -61,7 +62,7 @@ func (p Program) Main(args []string) int {
 	if len(args) > 0 && (args[0] == "" || args[0][0] != '-') {
 		name, args = args[0], args[1:]
 	}
-	if len(args) > 0 && (args[0] == "--version" || args[0] == "-version") {
+	if slices.Contains(args, "--version") || slices.Contains(args, "-version") {
 		_, _ = fmt.Fprintln(p.Stdout, "ip-masq-agent", version.String())
 		return exitOK
 	}
@@ -140,6 +141,9 @@ func (p Program) help(c command, f *flags) {
 	_, _ = fmt.Fprintf(p.Stdout, "ip-masq-agent %s %s: %s\nflags:\n", c.name, c.args, c.summary)
 	f.VisitAll(func(g *flag.Flag) {
 		value, usage := flag.UnquoteUsage(g)
+		if usage == ignored {
+			return
+		}
 		_, _ = fmt.Fprintf(p.Stdout, "  --%-28s %s%s\n", strings.TrimSpace(g.Name+" "+value), usage, byDefault(g))
 	})
 }
@@ -163,7 +167,7 @@ func (p Program) run(o Options, _ []string) int {
 	}
 	defer func() { _ = lock.Close() }()
 	n := newNode(o, log)
-	l := &loop{node: n, source: newSource(o, n, log), health: newHealth(), log: log}
+	l := &loop{node: n, source: newSource(o, n, log), health: newHealth(), sentry: &sentry{options: o, log: log}, log: log}
 	if o.MetricsAddress != "" {
 		if err := l.health.serve(ctx, o.MetricsAddress); err != nil {
 			return p.failed(err)

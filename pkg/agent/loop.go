@@ -29,6 +29,7 @@ type loop struct {
 	node   *node.Node
 	source *source
 	health *health
+	sentry *sentry
 	log    *slog.Logger
 	retry  time.Duration
 	said   string
@@ -90,6 +91,9 @@ func (l *loop) turn(ctx context.Context) time.Duration {
 	wait := l.pause(err)
 	l.health.set(errors.Join(configErr, err), wait)
 	l.report(result, err)
+	if err == nil {
+		l.sentry.look(ctx, policy, l.node.Records)
+	}
 	return wait
 }
 

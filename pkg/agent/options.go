@@ -48,15 +48,15 @@ type flags struct {
 
 func newFlags(name string) *flags {
 	f := &flags{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), Options: Options{Settings: policy.DefaultSettings()}}
-	f.StringVar(&f.Config.Path, "config", config.DefaultPath, "configuration `file`, or a directory whose ip-masq* files are merged")
 	f.BoolVar(&f.Config.AllReserved, "nomasq-all-reserved-ranges", false, "also keep the pod's address to the other reserved ranges (RFC 5735) where the IPv4 defaults are in force")
 	f.BoolVar(&f.Settings.IPv6, "enable-ipv6", false, "masquerade IPv6 too")
 	f.BoolVar(&f.strict, "strict-config", true, "refuse unknown, misspelt and repeated keys instead of warning of them")
 	return f
 }
 
-// kernel adds the flags that decide what the rules look like.
+// kernel adds the flags that decide what the rules look like, the file among them.
 func (f *flags) kernel() *flags {
+	f.StringVar(&f.Config.Path, "config", config.DefaultPath, "configuration `file`, or a directory whose ip-masq* files are merged")
 	f.StringVar(&f.Settings.Chain, "masq-chain", policy.DefaultChain, "`name` of the shared chain, 23 characters at most")
 	f.BoolVar(&f.Settings.RandomFully, "random-fully", true, "pick source ports at random, where the host supports it")
 	f.StringVar(&f.toPorts, "to-ports", "", "source port `ranges` of masqueraded connections, such as 1024-29999,32768-65535 (default: the kernel's choice)")
@@ -68,10 +68,16 @@ func (f *flags) kernel() *flags {
 	return f
 }
 
-// syncing adds the flags of what a sync does beside the rules.
-func (f *flags) syncing() *flags {
+// places adds the runtime's directories.
+func (f *flags) places() *flags {
 	f.StringVar(&f.Cache.Dir, "cni-cache-dir", cnicache.DefaultCacheDir, "the runtime's CNI cache `directory`, in which pods are found that are not on record")
 	f.StringVar(&f.Cache.ConfDir, "cni-conf-dir", cnicache.DefaultConfDir, "`directory` of the conflists, which say which networks are ours")
+	return f
+}
+
+// syncing adds the flags of what a sync does beside the rules.
+func (f *flags) syncing() *flags {
+	f.places()
 	f.StringVar(&f.flush, "conntrack-flush", string(flows.Changed), "`which` connections to end when the policy changes their verdict: changed, udp or none")
 	f.logging()
 	return f
@@ -86,11 +92,21 @@ func (f *flags) daemon() *flags {
 // whatever those say.
 func (f *flags) logging() {
 	f.IntVar(&f.Verbosity, "v", 0, "log `level`: from 4 on, also what did not change")
-	for _, name := range []string{"logtostderr", "alsologtostderr"} {
-		f.Bool(name, true, "accepted and ignored")
+	for _, name := range klogSwitches {
+		f.Bool(name, false, ignored)
 	}
-	f.String("stderrthreshold", "", "accepted and ignored")
+	for _, name := range klogValues {
+		f.String(name, "", ignored)
+	}
 }
+
+// The flags of klog, which the Kubernetes agent takes. --help does not list what is ignored.
+var (
+	klogSwitches = []string{"logtostderr", "alsologtostderr", "one_output", "skip_headers", "skip_log_headers", "add_dir_header", "legacy_stderr_threshold_behavior"}
+	klogValues   = []string{"stderrthreshold", "alsologtostderrthreshold", "vmodule", "log_backtrace_at", "log_dir", "log_file", "log_file_max_size"}
+)
+
+const ignored = "accepted and ignored"
 
 // packet adds what explain asks about.
 func (f *flags) packet() *flags {
@@ -104,9 +120,25 @@ func (f *flags) output() *flags {
 	return f
 }
 
+// notEmpty refuses flags that say nothing where something is needed, as an unset variable in a manifest makes them.
+func (f *flags) notEmpty() error {
+	var empty error
+	f.Visit(func(g *flag.Flag) {
+		if g.Value.String() == "" && slices.Contains(neverEmpty, g.Name) {
+			empty = fmt.Errorf("--%s is empty: give it a value, or leave it out for %s", g.Name, g.DefValue)
+		}
+	})
+	return empty
+}
+
+var neverEmpty = []string{"config", "state-dir", "data-dir", "cni-cache-dir", "cni-conf-dir", "sources", "conntrack-flush", "output"}
+
 // finish checks what parse took. Positional arguments are the caller's.
 func (f *flags) finish() error {
-	var err error
+	err := f.notEmpty()
+	if err != nil {
+		return err
+	}
 	if f.Format != "" && f.Format != "text" && f.Format != "json" {
 		return fmt.Errorf("--output %q: want text or json", f.Format)
 	}

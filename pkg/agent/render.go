@@ -26,11 +26,14 @@ func (p Program) render(o Options, _ []string) int {
 	if err != nil {
 		return p.failed(err)
 	}
+	decision, _ := n.Decision()
+	if decision.Kind != "" {
+		o.Settings.RandomFully = o.Settings.RandomFully && decision.Features.RandomFully
+	}
 	state := ruleset.Build(loaded.Policy(o.Settings), records, nil)
 	if o.Format == "json" {
 		return p.printJSON(state)
 	}
-	decision, _ := n.Decision()
 	text, err := registry.Render(o.Backend, decision.Kind, state)
 	if err != nil {
 		return p.failed(err)

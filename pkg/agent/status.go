@@ -9,6 +9,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/conflicts"
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
@@ -21,6 +22,8 @@ type report struct {
 	ConfigError string                              `json:"configError,omitempty"`
 	Drift       []string                            `json:"drift"`
 	Attachments []attachment.Attachment             `json:"attachments"`
+	Incomplete  string                              `json:"incomplete,omitempty"` // what could not be searched for conflicts
+	Conflicts   []conflicts.Conflict                `json:"conflicts"`
 	Counters    map[policy.Family][]backend.Counter `json:"counters"`
 }
 
@@ -56,6 +59,11 @@ func look(ctx context.Context, o Options, n *node.Node) (report, error) {
 		Policy: inForce, Origin: origin, Drift: view.Drift, Counters: view.Counters,
 		Attachments: append([]attachment.Attachment{}, view.Attachments...),
 	}
+	found, err := conflicts.Find(ctx, conflictQuery(o, inForce, view.Attachments))
+	if err != nil {
+		r.Incomplete = err.Error()
+	}
+	r.Conflicts = append([]conflicts.Conflict{}, found...)
 	if view.Decision.Kind != "" {
 		r.Backend = &backendReport{view.Decision.Kind, view.Decision.Reason, view.Decision.Features}
 	}
@@ -100,6 +108,9 @@ func (r report) print(to io.Writer) {
 		line("              %s %s %s %v", a.Network, a.ContainerID, a.IfName, a.Addresses)
 	}
 	r.printDrift(line)
+	for _, c := range r.Conflicts {
+		line("conflict:     %s, %s: %s\n              %s", c.Owner, c.Where, c.Rule, c.WayOut)
+	}
 	for _, family := range r.Policy.Settings.Families() {
 		for _, c := range r.Counters[family] {
 			line("counter:      %s %d packets, %d bytes: %s", family, c.Packets, c.Bytes, c.Rule)

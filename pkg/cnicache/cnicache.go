@@ -38,40 +38,55 @@ type Entry struct {
 	Ours bool
 }
 
-// Stamp changes whenever List might return something else than before.
+// Stamp changes whenever List might return something else than before. It looks at every file and not just at the directories:
+// libcni writes in place, so that a file is completed, and a conflist edited, without a change of its directory.
 func (c Cache) Stamp() string {
 	var b strings.Builder
 	for _, dir := range []string{c.resultsDir(), c.ConfDir} {
-		info, err := os.Stat(dir)
-		if err == nil {
-			fmt.Fprintln(&b, info.ModTime().UnixNano())
+		files, err := os.ReadDir(dir)
+		fmt.Fprintln(&b, len(files), err)
+		for _, file := range files {
+			if info, err := os.Stat(filepath.Join(dir, file.Name())); err == nil {
+				fmt.Fprintln(&b, file.Name(), info.Size(), info.ModTime().UnixNano())
+			}
 		}
 	}
 	return b.String()
 }
 
-// List reads every entry that can be read, of both formats. The error is fs.ErrNotExist where there is no cache: then nothing
-// is known of any attachment, which is not the same as that there are none.
-func (c Cache) List() ([]Entry, error) {
+// Listing is what the cache holds: the entries that can be read, and the names of the files that cannot.
+type Listing struct {
+	Entries []Entry
+	Unread  []string
+}
+
+// List reads the cache, entries of both formats. The error is fs.ErrNotExist where there is no cache: then nothing is known of
+// any attachment, which is not the same as that there are none.
+func (c Cache) List() (Listing, error) {
 	files, err := os.ReadDir(c.resultsDir())
 	if err != nil {
-		return nil, fmt.Errorf("read the result cache: %w", err)
+		return Listing{}, fmt.Errorf("read the result cache: %w", err)
 	}
 	networks := c.networks()
-	var entries []Entry
+	var list Listing
 	for _, file := range files {
+		if file.IsDir() {
+			continue
+		}
 		data, err := os.ReadFile(filepath.Join(c.resultsDir(), file.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // deleted while we read the directory
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read the result cache: %w", err)
+			return Listing{}, fmt.Errorf("read the result cache: %w", err)
 		}
 		if entry, ok := parse(file.Name(), data, networks); ok {
-			entries = append(entries, entry)
+			list.Entries = append(list.Entries, entry)
+		} else {
+			list.Unread = append(list.Unread, file.Name())
 		}
 	}
-	return entries, nil
+	return list, nil
 }
 
 func (c Cache) resultsDir() string { return filepath.Join(c.Dir, "results") }
@@ -119,16 +134,30 @@ func entryOf(owner attachment.Owner, netns string, raw []byte, ours bool) (Entry
 }
 
 // ownerOf takes an old file's name apart, NETWORK-CONTAINER-INTERFACE. All three may hold dashes, so the network must be one
-// that a conflist names, and the interface is what follows the last dash.
-func ownerOf(name string, networks map[string]network) (attachment.Owner, bool) {
+// that a conflist names, the longest that fits, and the interface is what follows the last dash.
+func ownerOf(name string, networks map[string]network) (owner attachment.Owner, ok bool) {
 	for candidate := range networks {
-		rest, ok := strings.CutPrefix(name, candidate+"-")
+		rest, fits := strings.CutPrefix(name, candidate+"-")
 		i := strings.LastIndex(rest, "-")
-		if ok && i > 0 {
-			return attachment.Owner{Network: candidate, ContainerID: rest[:i], IfName: rest[i+1:]}, true
+		if fits && i > 0 && len(candidate) > len(owner.Network) {
+			owner, ok = attachment.Owner{Network: candidate, ContainerID: rest[:i], IfName: rest[i+1:]}, true
 		}
 	}
-	return attachment.Owner{}, false
+	return owner, ok
+}
+
+// owners are all that a file's name can mean, whatever its format: libcni never changed the names.
+func owners(name string) []attachment.Owner {
+	var all []attachment.Owner
+	parts := strings.Split(name, "-")
+	for i := 1; i < len(parts)-1; i++ {
+		for j := i + 1; j < len(parts); j++ {
+			all = append(all, attachment.Owner{
+				Network: strings.Join(parts[:i], "-"), ContainerID: strings.Join(parts[i:j], "-"), IfName: strings.Join(parts[j:], "-"),
+			})
+		}
+	}
+	return all
 }
 
 // annotations is the capability by which runtimes hand over a pod's annotations.

@@ -2,17 +2,24 @@ package cnicache
 
 import "github.com/ip-masq/ip-masq-cni/pkg/attachment"
 
-// Attachments lists the attachments that should be behind the policy, and the ids of all that the runtime knows.
+// Attachments lists the attachments that should be behind the policy, and the ids of all that may be alive as far as the
+// runtime knows: not those whose namespace is gone, since a runtime that loses a DEL keeps their entry for ever, but all that
+// a file may mean that cannot be read just now.
 func (c Cache) Attachments() (ours []attachment.Attachment, all map[attachment.ID]bool, err error) {
-	entries, err := c.List()
+	list, err := c.List()
 	if err != nil {
 		return nil, nil, err
 	}
-	all = make(map[attachment.ID]bool, len(entries))
-	for _, entry := range entries {
-		all[entry.ID()] = true
+	all = make(map[attachment.ID]bool, len(list.Entries))
+	for _, entry := range list.Entries {
+		all[entry.ID()] = !entry.NetNS.Gone()
 		if entry.Ours {
 			ours = append(ours, entry.Attachment)
+		}
+	}
+	for _, name := range list.Unread {
+		for _, owner := range owners(name) {
+			all[owner.ID()] = true
 		}
 	}
 	return ours, all, nil

@@ -9,7 +9,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -49,8 +51,13 @@ func (t Table) Flush(ctx context.Context, former, now policy.Policy, sources []n
 	}
 	ended := 0
 	var failures []error
-	for _, family := range now.Settings.Families() {
+	local := localAddresses()
+	for _, family := range []policy.Family{policy.IPv4, policy.IPv6} {
 		s := newSelection(ctx, t.Mode, family, former, now, sources)
+		if s == nil {
+			continue
+		}
+		s.local = local
 		n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inetFamily(family), s)
 		ended += int(n) //nolint:gosec // a count of entries in memory
 		if err != nil {
@@ -72,19 +79,59 @@ func inetFamily(f policy.Family) netlink.InetFamily {
 type selection struct {
 	ctx         context.Context //nolint:containedctx // the library's filter takes no context
 	mode        Mode
-	former, now policy.Matcher
+	former, now verdicts
 	sources     map[netip.Addr]bool
+	local       map[netip.Addr]bool
 	picked      int
 }
 
 var _ netlink.CustomConntrackFilter = (*selection)(nil)
 
+// newSelection returns nil where both policies leave the family alone.
 func newSelection(ctx context.Context, mode Mode, f policy.Family, former, now policy.Policy, sources []netip.Addr) *selection {
-	s := &selection{ctx: ctx, mode: mode, former: former.Matcher(f), now: now.Matcher(f), sources: map[netip.Addr]bool{}}
+	s := &selection{ctx: ctx, mode: mode, former: verdictsOf(former, f), now: verdictsOf(now, f), sources: map[netip.Addr]bool{}}
+	if !s.former.on && !s.now.on {
+		return nil
+	}
 	for _, source := range sources {
 		s.sources[source] = true
 	}
 	return s
+}
+
+// verdicts are what a policy does to the pods' connections of one family, which is nothing while the family is off.
+type verdicts struct {
+	policy.Matcher
+	on     bool
+	exempt netip.Prefix // destinations that never meet the policy
+}
+
+func verdictsOf(p policy.Policy, f policy.Family) verdicts {
+	v := verdicts{Matcher: p.Matcher(f), on: slices.Contains(p.Settings.Families(), f)}
+	if p.Settings.Sources == policy.SourcesPods {
+		v.exempt = f.Multicast()
+	}
+	return v
+}
+
+func (v verdicts) of(destination netip.Addr) policy.Verdict {
+	if !v.on || v.exempt.Contains(destination) {
+		return policy.Keep
+	}
+	verdict, _ := v.Verdict(destination)
+	return verdict
+}
+
+// localAddresses are the node's own, to which connections always keep the pod's address.
+func localAddresses() map[netip.Addr]bool {
+	local := map[netip.Addr]bool{}
+	addresses, _ := net.InterfaceAddrs()
+	for _, address := range addresses {
+		if prefix, err := netip.ParsePrefix(address.String()); err == nil {
+			local[prefix.Addr().Unmap()] = true
+		}
+	}
+	return local
 }
 
 // The pace: after so many deletions the walk rests, which leaves the table's locks to traffic.
@@ -114,14 +161,13 @@ func (s *selection) wrong(flow *netlink.ConntrackFlow) bool {
 	destination, ok2 := netip.AddrFromSlice(flow.Reverse.SrcIP)
 	answered, ok3 := netip.AddrFromSlice(flow.Reverse.DstIP)
 	source, destination, answered = source.Unmap(), destination.Unmap(), answered.Unmap()
-	if !ok1 || !ok2 || !ok3 || !s.sources[source] {
+	if !ok1 || !ok2 || !ok3 || !s.sources[source] || s.local[destination] {
 		return false
 	}
 	carries := policy.Keep
 	if answered != source {
 		carries = policy.Masquerade
 	}
-	before, _ := s.former.Verdict(destination)
-	after, _ := s.now.Verdict(destination)
+	before, after := s.former.of(destination), s.now.of(destination)
 	return before != after && carries == before
 }

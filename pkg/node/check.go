@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -34,7 +35,7 @@ var ErrChainBroken = errors.New("pods are attached, but the shared chain does no
 
 // Status reports whether an ADD would work. It writes nothing, takes no lock, and starts one process at most.
 func (n *Node) Status(ctx context.Context) error {
-	if err := writable(n.stateDir); err != nil {
+	if err := writable(n.records.Dir); err != nil {
 		return err
 	}
 	s := n.settings()
@@ -45,11 +46,8 @@ func (n *Node) Status(ctx context.Context) error {
 	if err := registry.Installed(n.host, b.Kind(), policy.IPv4); err != nil {
 		return err
 	}
-	records, err := n.records.List()
-	if err != nil || len(records) == 0 {
-		return err
-	}
-	return chainStands(ctx, b, s, records)
+	records, _ := n.records.List() // a broken one keeps no ADD from working
+	return n.chainStands(ctx, b, s, records)
 }
 
 // couldChoose reports whether the first ADD would find a backend, as far as that can be told without probing.
@@ -68,19 +66,22 @@ func (n *Node) couldChoose(d Decision, s policy.Settings) error {
 	return fmt.Errorf("%w: %w", ErrNoBackend, errors.Join(failures...))
 }
 
-// chainStands reads the shared chain in the first family that an attachment has.
-func chainStands(ctx context.Context, b backend.Backend, s policy.Settings, records []attachment.Attachment) error {
+// chainStands reads the shared chain in the first family that an attachment has. Somebody who holds a lock keeps it from being
+// read for a moment, which says nothing about the chain.
+func (n *Node) chainStands(ctx context.Context, b backend.Backend, s policy.Settings, records []attachment.Attachment) error {
 	for _, family := range s.Families() {
-		for _, a := range records {
-			if !a.Has(family) {
-				continue
-			}
-			state, err := b.Chain(ctx, s, family)
-			if err == nil && state != backend.ChainFilled {
-				err = fmt.Errorf("%w: %s is %s in %s (%s); the agent or the next ADD mends it", ErrChainBroken, s.Chain, state, b.Kind(), family)
-			}
-			return err
+		if !slices.ContainsFunc(records, func(a attachment.Attachment) bool { return a.Has(family) }) {
+			continue
 		}
+		state, err := b.Chain(ctx, s, family)
+		switch {
+		case errors.Is(err, backend.ErrBusy), errors.Is(err, context.DeadlineExceeded):
+			n.log("cannot look at the shared chain just now", "error", err)
+			return nil
+		case err == nil && state != backend.ChainFilled:
+			return fmt.Errorf("%w: %s is %s in %s (%s); the agent or the next ADD mends it", ErrChainBroken, s.Chain, state, b.Kind(), family)
+		}
+		return err
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ type steady struct {
 // attachment.
 func (n *Node) unchanged(ctx context.Context, p policy.Policy) bool {
 	last := &n.last
-	if !last.valid || !last.policy.Equal(p) || !last.recordsAt.Equal(n.recordsChanged()) || last.runtime != n.runtimeStamp() {
+	if !last.valid || !n.policyThere() || !last.policy.Equal(p) || !last.recordsAt.Equal(n.recordsChanged()) || last.runtime != n.runtimeStamp() {
 		return false
 	}
 	b, decision, ok := n.current()

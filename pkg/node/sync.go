@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
@@ -29,10 +30,15 @@ func (n *Node) Sync(ctx context.Context, p policy.Policy) (Result, error) {
 	return result, err
 }
 
+// lockTime bounds a Sync's wait for the lock, which its holders need for milliseconds: who waits longer had better be told.
+const lockTime = 10 * time.Second
+
 // syncExclusive returns the policy that was in force before, too: old connections are ended without the lock, because there
 // may be many and pods are waiting.
 func (n *Node) syncExclusive(ctx context.Context, p policy.Policy) (*policy.Policy, Result, error) {
-	release, err := n.exclusive(ctx)
+	lockCtx, cancel := context.WithTimeout(ctx, lockTime)
+	defer cancel()
+	release, err := n.exclusive(lockCtx)
 	if err != nil {
 		return nil, Result{}, err
 	}

@@ -11,20 +11,20 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// takeOver removes what others before us left, now that everything stands in its new place: the chain of former settings, IPv6
-// once it is off, and our chain with an older agent's jump in a kind of rules that is not ours.
+// takeOver removes what others before us left, now that everything stands in its new place: the chain of former settings, and
+// our chain with an older agent's jump in a kind of rules that is not ours, or in IPv6 while that is off.
 func (n *Node) takeOver(ctx context.Context, kind backend.Kind, former *policy.Policy, now policy.Settings) error {
 	if former != nil {
-		if err := n.removeFormer(ctx, kind, former.Settings, now); err != nil {
+		if err := n.removeFormer(ctx, former.Settings, now); err != nil {
 			return err
 		}
 	}
 	if n.tookOver {
 		return nil
 	}
-	for _, family := range now.Families() {
+	for _, family := range []policy.Family{policy.IPv4, policy.IPv6} {
 		for _, other := range registry.Standing(n.host, now, family) {
-			if other == kind {
+			if other == kind && slices.Contains(now.Families(), family) {
 				continue
 			}
 			if err := n.remove(ctx, other, now, family); err != nil {
@@ -37,13 +37,16 @@ func (n *Node) takeOver(ctx context.Context, kind backend.Kind, former *policy.P
 	return nil
 }
 
-func (n *Node) removeFormer(ctx context.Context, kind backend.Kind, former, now policy.Settings) error {
+// removeFormer looks into every kind of rules: the backend may have changed together with the settings.
+func (n *Node) removeFormer(ctx context.Context, former, now policy.Settings) error {
 	for _, family := range former.Families() {
 		if former.Chain == now.Chain && slices.Contains(now.Families(), family) {
 			continue
 		}
-		if err := n.remove(ctx, kind, former, family); err != nil {
-			return fmt.Errorf("remove the rules of the former settings: %w", err)
+		for _, kind := range registry.Standing(n.host, former, family) {
+			if err := n.remove(ctx, kind, former, family); err != nil {
+				return fmt.Errorf("remove the rules of the former settings: %w", err)
+			}
 		}
 	}
 	return nil

@@ -62,6 +62,24 @@ func (h Host) Flavour() (backend.Kind, bool) {
 	return h.flavour(t.command), true
 }
 
+// List returns the rules of one chain of table nat, of any owner, each as its arguments after the chain's name. It writes
+// nothing: a table that nobody has used yet is not made by looking, and has no rules.
+func (h Host) List(ctx context.Context, kind backend.Kind, family policy.Family, chain string) ([][]string, error) {
+	b := New(kind, h)
+	if b.untouched(family) {
+		return nil, nil
+	}
+	got, err := b.list(ctx, family, chain)
+	if err != nil {
+		return nil, fmt.Errorf("list %s chain %s: %w", family, chain, err)
+	}
+	rules := make([][]string, len(got[chain]))
+	for i, r := range got[chain] {
+		rules[i] = r
+	}
+	return rules, nil
+}
+
 // pair finds a program and its -restore side by side in the search path.
 func (h Host) pair(name string) (tool, bool) {
 	command, ok1 := h.lookPath(name)
@@ -132,9 +150,9 @@ const killDelay = time.Second
 func (h Host) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.WaitDelay = killDelay
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Chroot: string(h)}
 	if h != "" {
 		cmd.Dir = "/"
-		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: string(h)}
 	}
 	return cmd
 }

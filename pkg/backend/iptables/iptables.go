@@ -12,8 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -51,7 +53,6 @@ func LegacyTable(family policy.Family, table string) bool {
 
 // The exit statuses of iptables (include/xtables.h) that say more than "that rule or chain is not there".
 const (
-	exitSignal   = -1 // none: a signal ended it
 	exitVersion  = 3 // the kernel lacks something: VERSION_PROBLEM
 	exitResource = 4 // no memory, or a lock: RESOURCE_PROBLEM
 )
@@ -74,12 +75,14 @@ func (b *Backend) restore(ctx context.Context, family policy.Family, sc *script)
 	if !errors.As(err, &failed) {
 		return "", fmt.Errorf("%w: %w", backend.ErrUnavailable, err)
 	}
-	switch failed.Status {
-	case exitSignal:
-		return "", fmt.Errorf("%w: %w", errKilled, err)
-	case exitResource:
+	switch {
+	case failed.Signal == syscall.SIGKILL: // nobody's fault but that of a machine without memory: it may work next time
 		return "", fmt.Errorf("%w: %w", backend.ErrBusy, err)
-	case exitVersion:
+	case failed.Signal != 0:
+		return "", fmt.Errorf("%w: %w", errKilled, err)
+	case failed.Status == exitResource:
+		return "", fmt.Errorf("%w: %w", backend.ErrBusy, err)
+	case failed.Status == exitVersion:
 		return "", fmt.Errorf("%w: %w", backend.ErrUnavailable, err)
 	}
 	return "", err
@@ -92,6 +95,7 @@ var errKilled = errors.New("ended by a signal")
 type ExitError struct {
 	Program string
 	Status  int
+	Signal  syscall.Signal // that ended it; then Status says nothing
 	Stderr  string
 	Input   string
 }
@@ -99,11 +103,17 @@ type ExitError struct {
 // Error says what ran and the first line that it complained with.
 func (e *ExitError) Error() string {
 	line, _, _ := strings.Cut(strings.TrimSpace(e.Stderr), "\n")
+	if e.Signal != 0 {
+		return fmt.Sprintf("%s: ended by signal %q: %s", e.Program, e.Signal, line)
+	}
 	return fmt.Sprintf("%s: exit status %d: %s", e.Program, e.Status, line)
 }
 
-// run starts one program and waits for it.
+// run starts one program and waits for it. The program dies with us: one that lives on, waiting for a lock say, would write
+// behind the back of whoever cleans up after us. That takes staying on one thread, because the kernel means the thread.
 func (h Host) run(ctx context.Context, program string, args []string, input string) (string, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	var stdout, stderr bytes.Buffer
 	cmd := h.command(ctx, program, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
@@ -114,5 +124,9 @@ func (h Host) run(ctx context.Context, program string, args []string, input stri
 	if cmd.ProcessState == nil {
 		return "", fmt.Errorf("start %s: %w", program, err)
 	}
-	return "", &ExitError{Program: program, Status: cmd.ProcessState.ExitCode(), Stderr: stderr.String(), Input: input}
+	failed := &ExitError{Program: program, Status: cmd.ProcessState.ExitCode(), Stderr: stderr.String(), Input: input}
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		failed.Signal = status.Signal()
+	}
+	return "", failed
 }

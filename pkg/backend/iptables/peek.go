@@ -2,12 +2,13 @@ package iptables
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
-	"github.com/google/nftables/xt"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
@@ -23,32 +24,36 @@ func mentions(kind backend.Kind, family policy.Family, chain, text string) (bool
 		entries, err := legacyEntries(family, natTable)
 		return bytes.Contains(entries, []byte(text)), err
 	}
-	conn, err := nftables.New()
-	if err != nil {
-		return false, err
-	}
-	rules, err := conn.GetRules(nftTable(family, natTable), &nftables.Chain{Name: chain})
-	if err != nil {
-		return false, fmt.Errorf("read %s: %w", chain, err)
-	}
-	for _, r := range rules {
-		if commented(r, []byte(text)) {
-			return true, nil
-		}
-	}
-	return false, nil
+	messages, err := nftRules(family, natTable, chain)
+	return slices.ContainsFunc(messages, func(m netlink.Message) bool { return bytes.Contains(m.Data, []byte(text)) }), err
 }
 
-// commented looks where iptables-nft keeps a comment: in a match, or beside the rule.
-func commented(r *nftables.Rule, text []byte) bool {
-	for _, e := range r.Exprs {
-		if m, ok := e.(*expr.Match); ok {
-			if info, ok := m.Info.(*xt.Unknown); ok && bytes.Contains(*info, text) {
-				return true
-			}
-		}
+// nftRules reads a chain's rules as the kernel sends them; wherever iptables-nft keeps a comment, it is in there.
+func nftRules(family policy.Family, table, chain string) ([]netlink.Message, error) {
+	attributes, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_RULE_TABLE, Data: append([]byte(table), 0)},
+		{Type: unix.NFTA_RULE_CHAIN, Data: append([]byte(chain), 0)},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask for the rules of %s: %w", chain, err)
 	}
-	return bytes.Contains(r.UserData, text)
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the rules of %s: %w", chain, err)
+	}
+	defer func() { _ = conn.Close() }()
+	header := []byte{byte(nftTable(family, table).Family), unix.NFNETLINK_V0, 0, 0}
+	messages, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{
+			Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE),
+			Flags: netlink.Request | netlink.Dump,
+		},
+		Data: append(header, attributes...),
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	return messages, err
 }
 
 func nftTable(family policy.Family, name string) *nftables.Table {

@@ -1,0 +1,115 @@
+package conflicts
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// query is a node with two pods of each family and the default policy, unless a test says otherwise.
+func query() Query {
+	s := policy.DefaultSettings()
+	s.IPv6 = true
+	return Query{
+		Policy:  policy.Default(s),
+		Sources: addrs("10.244.0.5", "10.244.0.6", "fd00:244::5", "fd00:244::6"),
+	}
+}
+
+func addrs(texts ...string) []netip.Addr {
+	out := make([]netip.Addr, len(texts))
+	for i, text := range texts {
+		out[i] = netip.MustParseAddr(text)
+	}
+	return out
+}
+
+func prefixes(texts ...string) []netip.Prefix {
+	out := make([]netip.Prefix, len(texts))
+	for i, text := range texts {
+		out[i] = netip.MustParsePrefix(text)
+	}
+	return out
+}
+
+// listing is a table nat as lines of `iptables -S`. Reading it counts.
+type listing struct {
+	chains map[string][][]string
+	reads  []string
+}
+
+func parse(text string) *listing {
+	l := &listing{chains: map[string][][]string{}}
+	for line := range strings.Lines(text) {
+		words := words(line)
+		if len(words) > 2 && words[0] == "-A" {
+			l.chains[words[1]] = append(l.chains[words[1]], words[2:])
+		}
+	}
+	return l
+}
+
+// words splits a line at blanks, but not within double quotes.
+func words(line string) []string {
+	var all []string
+	for i, part := range strings.Split(strings.TrimSpace(line), `"`) {
+		if i%2 == 1 {
+			all = append(all, part)
+			continue
+		}
+		all = append(all, strings.Fields(part)...)
+	}
+	return all
+}
+
+func (l *listing) table(family policy.Family) table {
+	return table{
+		name: natTable, chain: postrouting, family: family,
+		read: func(_ context.Context, chain string) ([]rule, error) {
+			l.reads = append(l.reads, chain)
+			return fromListing("iptables-nft", chain, l.chains[chain]), nil
+		},
+	}
+}
+
+// search walks a listing and returns "OWNER: CHAIN RULE-NUMBER" for each conflict.
+func search(t *testing.T, q Query, family policy.Family, l *listing) []string {
+	t.Helper()
+	q.OwnChains = append(q.OwnChains, q.Policy.Settings.Chain, q.Policy.Settings.PodsChain())
+	w := newWalker(q, l.table(family))
+	var got []string
+	for _, c := range w.walk(t.Context()) {
+		got = append(got, c.Owner+": "+strings.Replace(strings.TrimPrefix(c.Where, "iptables-nft table nat chain "), " rule ", " ", 1))
+	}
+	for _, err := range w.errs {
+		got = append(got, err.Error())
+	}
+	return got
+}
+
+// walkTest is a table nat and the conflicts in it, as search returns them.
+type walkTest struct {
+	name   string
+	family policy.Family
+	rules  string
+	change func(*Query)
+	want   []string
+}
+
+func (test walkTest) run(t *testing.T) {
+	q := query()
+	if test.change != nil {
+		test.change(&q)
+	}
+	if test.family == 0 {
+		test.family = policy.IPv4
+	}
+	if diff := cmp.Diff(test.want, search(t, q, test.family, parse(test.rules))); diff != "" {
+		t.Errorf("conflicts (-want +got):\n%s", diff)
+	}
+}

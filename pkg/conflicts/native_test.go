@@ -1,0 +1,81 @@
+package conflicts
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+)
+
+// loadNative adds rules by nft, whose grammar wants a line to end between two closing braces.
+func loadNative(t *testing.T, space *netnstest.Space, rules string) {
+	t.Helper()
+	load(t, space, strings.ReplaceAll(rules, "} }", "}\n}"), "nft", "-f", "-")
+}
+
+// TestNative holds every answer against a packet, with our rules in iptables-nft.
+func TestNative(t *testing.T) {
+	s := newScene(t, backend.IPTablesNFT)
+	s.ours(t)
+	for _, test := range nativeTests {
+		t.Run(test.name, func(t *testing.T) {
+			loadNative(t, s.Space, test.rules)
+			if diff := cmp.Diff(test.want, brief(mustFind(t, s.Space, s.query()))); diff != "" {
+				t.Errorf("conflicts (-want +got):\n%s", diff)
+			}
+			s.keeps(t, s.Corp.IPv4, !test.spoiled)
+			loadNative(t, s.Space, "flush ruleset")
+			s.ours(t)
+			s.keeps(t, s.Corp.IPv4, true)
+		})
+	}
+}
+
+// TestNativeRuleInPOSTROUTING has a rule that iptables cannot print, and beside it rules of iptables-nft of every kind.
+func TestNativeRuleInPOSTROUTING(t *testing.T) {
+	s := newScene(t, backend.IPTablesNFT)
+	load(t, s.Space, script(kubeProxy+flannel+"-A POSTROUTING -s 10.244.0.0/16 -d 192.0.2.0/24 -j ACCEPT\n"+
+		"-A POSTROUTING -m addrtype --dst-type LOCAL -j MASQUERADE"), "iptables-nft-restore", "--noflush")
+	loadNative(t, s.Space, "add rule ip nat POSTROUTING ip daddr { 10.99.0.2, 10.99.0.3 } masquerade")
+	s.ours(t)
+	want := []string{
+		"flannel: iptables-nft table nat chain FLANNEL-POSTRTG rule 5", // this chain can be printed
+		"unknown: nftables table ip nat chain POSTROUTING",
+		"unknown: nftables table ip nat chain POSTROUTING",
+	}
+	if diff := cmp.Diff(want, brief(mustFind(t, s.Space, s.query()))); diff != "" {
+		t.Errorf("conflicts (-want +got):\n%s", diff)
+	}
+}
+
+// TestText shows how a rule of the kernel reads.
+func TestText(t *testing.T) {
+	netnstest.Require(t, "nft")
+	space := netnstest.NewSpace(t, "host")
+	loadNative(t, space, "table inet x { chain z { }\n chain y "+hook+`
+		ip saddr 10.244.0.0/17 ip daddr != 224.0.0.0/4 tcp dport 80 masquerade random comment "why not"
+		meta mark & 0x7 != 0x4 fib daddr type != local oifname != "lo" ip6 saddr fd00::/8 masquerade
+		meta mark 0 ip saddr . ip daddr { 10.244.0.5 . 1.2.3.4 } snat ip to 1.2.3.4
+		oifname "eth*" ct state new masquerade
+		ip6 daddr & ffff::ff == ffff::ff masquerade
+	} }`)
+	want := []string{
+		// as IPv4 meets them
+		`ip saddr 10.244.0.0/17 ip daddr != 224.0.0.0/4 ... masquerade comment "why not"`,
+		`meta mark 0x0 ... snat`,
+		`... masquerade`,
+		// and what IPv6 meets besides
+		`meta mark & 0x7 != 0x4 fib daddr type != local oifname != "lo" ip6 saddr fd00::/8 masquerade`,
+		`... masquerade`,
+	}
+	var got []string
+	for _, c := range mustFind(t, space, query()) {
+		got = append(got, c.Rule)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("rules (-want +got):\n%s", diff)
+	}
+}
