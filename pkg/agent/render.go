@@ -34,11 +34,7 @@ func (p Program) render(o Options, _ []string) int {
 	if o.Format == "json" {
 		return p.printJSON(state)
 	}
-	text, err := registry.Render(o.Backend, decision.Kind, state)
-	if err != nil {
-		return p.failed(err)
-	}
-	_, _ = fmt.Fprint(p.Stdout, text)
+	_, _ = fmt.Fprint(p.Stdout, registry.Render(o.Backend, decision.Kind, state))
 	return exitOK
 }
 

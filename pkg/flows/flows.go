@@ -60,6 +60,9 @@ func (t Table) Flush(ctx context.Context, former, now policy.Policy, sources []n
 		s.local = local
 		n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inetFamily(family), s)
 		ended += int(n) //nolint:gosec // a count of entries in memory
+		if err == nil {
+			err = s.kept.keepEnded(ctx, family)
+		}
 		if err != nil {
 			failures = append(failures, fmt.Errorf("%s connections: %w", family, err))
 		}
@@ -83,13 +86,14 @@ type selection struct {
 	sources     map[netip.Addr]bool
 	local       map[netip.Addr]bool
 	picked      int
+	kept        returned // those picked that kept the pod's address
 }
 
 var _ netlink.CustomConntrackFilter = (*selection)(nil)
 
 // newSelection returns nil where both policies leave the family alone.
 func newSelection(ctx context.Context, mode Mode, f policy.Family, former, now policy.Policy, sources []netip.Addr) *selection {
-	s := &selection{ctx: ctx, mode: mode, former: verdictsOf(former, f), now: verdictsOf(now, f), sources: map[netip.Addr]bool{}}
+	s := &selection{ctx: ctx, mode: mode, former: verdictsOf(former, f), now: verdictsOf(now, f), sources: map[netip.Addr]bool{}, kept: returned{}}
 	if !s.former.on && !s.now.on {
 		return nil
 	}
@@ -144,6 +148,9 @@ const (
 func (s *selection) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	if !s.wrong(flow) || s.ctx.Err() != nil {
 		return false
+	}
+	if answers := tupleOf(flow.Reverse); s.former.of(answers.from.Addr()) == policy.Keep {
+		s.kept[answers] = true
 	}
 	if s.picked++; s.picked%burst == 0 {
 		time.Sleep(rest)

@@ -161,12 +161,18 @@ func (n *Node) collectRules(ctx context.Context, network string, keep map[attach
 			continue
 		}
 		for _, id := range owners(got.Pods()) {
-			if id.Of(network) && !keep[id] {
+			if id.Of(network) && !keep[id] && !n.ofOther(id, network) {
 				failures = append(failures, n.detach(ctx, s, id, nil))
 			}
 		}
 	}
 	return failures
+}
+
+// ofOther reports whether the owner is on record with another network: ids of two networks may begin alike.
+func (n *Node) ofOther(id attachment.ID, network string) bool {
+	record, err := n.records.Get(id)
+	return err == nil && record.Network != network
 }
 
 func owners(pods []ruleset.Pod) []attachment.ID {

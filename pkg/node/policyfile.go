@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,7 +66,7 @@ func (n *Node) settings() policy.Settings {
 		return n.defaults
 	}
 	defer func() { _ = file.Close() }()
-	decoder := json.NewDecoder(bufio.NewReaderSize(file, 1024))
+	decoder := json.NewDecoder(file)
 	var s policy.Settings
 	if first, err := firstKey(decoder); err != nil || first != "settings" || decoder.Decode(&s) != nil || s.Validate() != nil {
 		return n.policy().Settings

@@ -23,7 +23,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	funcs := skel.CNIFuncs{Add: add, Del: del, Check: check, GC: gc, Status: status}
-	about := fmt.Sprintf("CNI plugin ip-masq %s: masquerades pods behind the shared chain IP-MASQ-AGENT", buildversion.String())
+	about := fmt.Sprintf("CNI plugin ip-masq %s: masquerades pods behind the shared chain IP-MASQ-AGENT", buildversion.Release())
 	err := skel.PluginMainFuncsWithError(funcs, supported, about)
 	if err == nil {
 		return 0

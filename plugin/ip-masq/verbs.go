@@ -14,9 +14,10 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/cniresult"
 )
 
-// How long a verb may take. The bound for all is 15 s, of which ADD keeps two for taking itself back. STATUS is polled.
+// How long a verb may take. The bound for all is 15 s, of which ADD keeps two for taking itself back, and one more each for
+// programs that do not die at once. STATUS is polled.
 const (
-	verbTime   = 12 * time.Second
+	verbTime   = 10 * time.Second
 	statusTime = 900 * time.Millisecond
 )
 

@@ -30,7 +30,9 @@ func (b *Backend) applyTable(ctx context.Context, want ruleset.State, table rule
 	if sc.empty() {
 		return false, nil
 	}
-	sc.expect(postrouting, rootRule(want.Settings))
+	if b.kind == backend.IPTablesLegacy {
+		sc.expect(postrouting, rootRule(want.Settings))
+	}
 	sc.list(ownChains(want.Settings)...)
 	out, err := b.restore(ctx, table.Family, sc)
 	if err != nil {
@@ -38,6 +40,11 @@ func (b *Backend) applyTable(ctx context.Context, want ruleset.State, table rule
 	}
 	after := parseChains(out)
 	after[postrouting] = []rule{rootRule(want.Settings)}
+	if b.kind == backend.IPTablesNFT {
+		if after[postrouting], err = nftRoots(table.Family, rootRule(want.Settings)); err != nil {
+			return true, fmt.Errorf("read back the root rule: %w", err)
+		}
+	}
 	if rest := plan(want.Settings, want.KeepChain, table, after); !rest.empty() {
 		return true, fmt.Errorf("%w: %w: %s", backend.ErrUnavailable, errDropped, rest.lines[0])
 	}

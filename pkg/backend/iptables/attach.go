@@ -16,20 +16,28 @@ import (
 // chain, which is there exactly when the chain is neither missing nor flushed. Nothing can come between check and append.
 func (b *Backend) Attach(ctx context.Context, want ruleset.State) error {
 	for _, table := range want.Tables {
-		sc := newScript()
-		checkRest(sc, want.Settings)
-		sc.appendAll(want.Settings.PodsChain(), podRules(want.Settings, table))
-		if _, err := b.restore(ctx, table.Family, sc); err != nil {
-			return fmt.Errorf("attach %s: %w", table.Family, incomplete(err))
+		if err := b.attachTable(ctx, want.Settings, table); err != nil {
+			return fmt.Errorf("attach %s: %w", table.Family, err)
 		}
 	}
 	return nil
 }
 
-// checkRest fails the transaction where something beside the pods' own rules is missing.
-func checkRest(sc *script, s policy.Settings) {
+func (b *Backend) attachTable(ctx context.Context, s policy.Settings, table ruleset.Table) error {
+	sc := newScript()
 	sc.check(postrouting, rootRule(s))
 	sc.check(s.Chain, lastRule(s))
+	sc.appendAll(s.PodsChain(), podRules(s, table))
+	_, err := b.restore(ctx, table.Family, sc)
+	if !b.opaque(err) {
+		return incomplete(err)
+	}
+	if roots, peekErr := nftRoots(table.Family, rootRule(s)); peekErr != nil || len(roots) == 0 {
+		return fmt.Errorf("%w: %w", backend.ErrIncomplete, err)
+	}
+	sc.lines = sc.lines[1:] // the root rule stands, behind one that -C cannot get past
+	_, err = b.restore(ctx, table.Family, sc)
+	return incomplete(err)
 }
 
 // lastRule ends the shared chain whatever the destinations are.
@@ -40,7 +48,7 @@ func lastRule(s policy.Settings) rule {
 
 // incomplete turns a refused transaction into ErrIncomplete: what was refused is one of the checks.
 func incomplete(err error) error {
-	if classified(err) {
+	if err == nil || classified(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", backend.ErrIncomplete, err)
@@ -60,8 +68,12 @@ func (b *Backend) Detach(ctx context.Context, s policy.Settings, families []poli
 
 func (b *Backend) detachFamily(ctx context.Context, s policy.Settings, family policy.Family, id attachment.ID, known []ruleset.Pod) error {
 	if len(known) > 0 {
-		rules := podRules(s, ruleset.Table{Family: family, Pods: known})
-		if err := b.deleteRules(ctx, s, family, rules); err == nil || classified(err) {
+		err := b.deleteRules(ctx, s, family, podRules(s, ruleset.Table{Family: family, Pods: known}))
+		if err == nil {
+			return nil
+		}
+		// Somebody may hold a lock, or iptables be gone or hang: where the kernel names no rule of the owner, none is needed.
+		if classified(err) && b.mayHold(s, family, id) {
 			return err
 		}
 	}
@@ -70,6 +82,15 @@ func (b *Backend) detachFamily(ctx context.Context, s policy.Settings, family po
 		return err
 	}
 	return b.deleteRules(ctx, s, family, rules)
+}
+
+// mayHold reports whether the kernel may have a rule of the owner. It is false only where that is certain.
+func (b *Backend) mayHold(s policy.Settings, family policy.Family, id attachment.ID) bool {
+	if b.untouched(family) {
+		return false
+	}
+	named, err := mentions(b.kind, family, s.PodsChain(), string(id))
+	return named || err != nil
 }
 
 // rulesOf finds an owner's rules. A chain that cannot be read because it, its table or iptables is not there has none, unless
@@ -82,15 +103,24 @@ func (b *Backend) rulesOf(ctx context.Context, s policy.Settings, family policy.
 	if peekErr == nil && !named {
 		return nil, nil
 	}
-	got, err := b.list(ctx, family, s.PodsChain())
-	if err != nil && (named || errors.Is(err, backend.ErrBusy) || ctx.Err() != nil) {
-		return nil, err
+	for range listAttempts {
+		got, err := b.list(ctx, family, s.PodsChain())
+		if err != nil && (named || errors.Is(err, backend.ErrBusy) || ctx.Err() != nil) {
+			return nil, err
+		}
+		rules := slices.DeleteFunc(got[s.PodsChain()], func(r rule) bool {
+			pod, ok := podOf(r)
+			return !ok || pod.Owner != id
+		})
+		if len(rules) > 0 || !named {
+			return rules, nil
+		}
 	}
-	return slices.DeleteFunc(got[s.PodsChain()], func(r rule) bool {
-		pod, ok := podOf(r)
-		return !ok || pod.Owner != id
-	}), nil
+	return nil, fmt.Errorf("%w: the kernel has a rule of this owner that %s does not list", backend.ErrBusy, b.kind)
 }
+
+// listAttempts is for iptables-nft 1.8.9, whose listing silently ends early when somebody changes the ruleset during it.
+const listAttempts = 5
 
 func (b *Backend) deleteRules(ctx context.Context, s policy.Settings, family policy.Family, rules []rule) error {
 	sc := newScript()

@@ -3,9 +3,8 @@ package iptables
 import (
 	"slices"
 
-	"github.com/google/nftables"
-
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
@@ -34,10 +33,11 @@ func hasChain(kind backend.Kind, family policy.Family, table string, chains ...s
 }
 
 func nftHasChain(family policy.Family, table, chain string) bool {
-	conn, err := nftables.New()
+	conn, err := nfnl.DialFamily(nfFamily(family))
 	if err != nil {
 		return false
 	}
-	found, err := conn.ListChain(nftTable(family, table), chain)
-	return err == nil && found != nil
+	defer func() { _ = conn.Close() }()
+	_, found, err := conn.Chain(table, chain)
+	return err == nil && found
 }

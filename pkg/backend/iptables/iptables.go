@@ -27,7 +27,10 @@ type Backend struct {
 	host Host
 }
 
-var _ backend.Backend = (*Backend)(nil)
+var (
+	_ backend.Backend      = (*Backend)(nil)
+	_ backend.Generational = (*Backend)(nil)
+)
 
 // New returns the backend for kind, IPTablesNFT or IPTablesLegacy. The host's programs are looked for when they are needed.
 func New(kind backend.Kind, host Host) *Backend { return &Backend{kind: kind, host: host} }

@@ -69,7 +69,7 @@ func (b *Backend) read(ctx context.Context, s policy.Settings, family policy.Fam
 	names := []string{s.Chain, s.PodsChain(), postrouting}
 	if got, err := b.list(ctx, family, names...); err == nil {
 		return got, nil
-	} else if classified(err) {
+	} else if classified(err) && !b.opaque(err) {
 		return nil, err
 	}
 	return b.readEach(ctx, s, family)
@@ -93,21 +93,24 @@ func (b *Backend) readEach(ctx context.Context, s policy.Settings, family policy
 		switch {
 		case err == nil:
 			got[name] = one[name]
-		case classified(err):
-			return nil, err
-		case name == postrouting:
+		case name == postrouting && (b.opaque(err) || !classified(err)):
 			got[name], err = b.probeRoots(ctx, s, family)
 			if err != nil {
 				return nil, err
 			}
+		case classified(err):
+			return nil, err
 		}
 	}
 	return got, nil
 }
 
-// probeRoots asks for every known form of a root rule one by one, for a POSTROUTING that cannot be printed: one native
-// nftables rule in it makes -S fail while -C goes on working.
+// probeRoots asks for every known form of a root rule one by one, for a POSTROUTING that cannot be printed. There may be a
+// native nftables rule in it: that makes -S fail, and -C and -D too for whatever stands behind it, so the kernel is asked.
 func (b *Backend) probeRoots(ctx context.Context, s policy.Settings, family policy.Family) ([]rule, error) {
+	if b.kind == backend.IPTablesNFT {
+		return nftRoots(family, knownRoots(s)...)
+	}
 	var found []rule
 	for _, r := range knownRoots(s) {
 		sc := newScript()
@@ -153,6 +156,13 @@ func podOf(r rule) (ruleset.Pod, bool) {
 		return ruleset.Pod{}, false
 	}
 	return ruleset.Pod{Owner: attachment.ID(words[2]), Address: source.Addr(), Label: words[3]}, true
+}
+
+// opaque reports whether a failure may come from a native nftables rule in POSTROUTING: iptables-nft ends with VERSION_PROBLEM
+// at one that it cannot decode, as it does on a kernel without nf_tables.
+func (b *Backend) opaque(err error) bool {
+	var failed *ExitError
+	return b.kind == backend.IPTablesNFT && errors.As(err, &failed) && failed.Status == exitVersion
 }
 
 // classified reports whether an error says more than that a chain or rule is absent.

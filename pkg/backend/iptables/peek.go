@@ -2,16 +2,16 @@ package iptables
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"unsafe"
 
-	"github.com/google/nftables"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
@@ -24,43 +24,61 @@ func mentions(kind backend.Kind, family policy.Family, chain, text string) (bool
 		entries, err := legacyEntries(family, natTable)
 		return bytes.Contains(entries, []byte(text)), err
 	}
-	messages, err := nftRules(family, natTable, chain)
-	return slices.ContainsFunc(messages, func(m netlink.Message) bool { return bytes.Contains(m.Data, []byte(text)) }), err
+	rules, err := nftRules(family, chain)
+	return slices.ContainsFunc(rules, func(r []byte) bool { return bytes.Contains(r, []byte(text)) }), err
 }
 
-// nftRules reads a chain's rules as the kernel sends them; wherever iptables-nft keeps a comment, it is in there.
-func nftRules(family policy.Family, table, chain string) ([]netlink.Message, error) {
-	attributes, err := netlink.MarshalAttributes([]netlink.Attribute{
-		{Type: unix.NFTA_RULE_TABLE, Data: append([]byte(table), 0)},
-		{Type: unix.NFTA_RULE_CHAIN, Data: append([]byte(chain), 0)},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("ask for the rules of %s: %w", chain, err)
+// nftRoots finds the known root rules in POSTROUTING by comment and target, each as often as it stands there.
+func nftRoots(family policy.Family, known ...rule) ([]rule, error) {
+	messages, err := nftRules(family, postrouting)
+	var found []rule
+	for _, message := range messages {
+		var best rule
+		for _, r := range known {
+			comment := r.value("--comment")
+			if bytes.Contains(message, []byte(comment)) && bytes.Contains(message, []byte(r.target()+"\x00")) &&
+				len(comment) > len(best.value("--comment")) { // a comment in literal quotes holds the one without
+				best = r
+			}
+		}
+		if best != nil {
+			found = append(found, best)
+		}
 	}
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	return found, err
+}
+
+// nftRules reads a chain of table nat as the kernel holds it.
+func nftRules(family policy.Family, chain string) ([][]byte, error) {
+	conn, err := nfnl.DialFamily(nfFamily(family))
 	if err != nil {
-		return nil, fmt.Errorf("ask for the rules of %s: %w", chain, err)
+		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
-	header := []byte{byte(nftTable(family, table).Family), unix.NFNETLINK_V0, 0, 0}
-	messages, err := conn.Execute(netlink.Message{
-		Header: netlink.Header{
-			Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE),
-			Flags: netlink.Request | netlink.Dump,
-		},
-		Data: append(header, attributes...),
-	})
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil
-	}
-	return messages, err
+	return conn.RawRules(natTable, chain)
 }
 
-func nftTable(family policy.Family, name string) *nftables.Table {
-	if family == policy.IPv6 {
-		return &nftables.Table{Name: name, Family: nftables.TableFamilyIPv6}
+// Generation returns the number that every change of nf_tables increments, iptables-nft's changes included; iptables-legacy
+// counts nothing.
+func (b *Backend) Generation(context.Context) (uint32, error) {
+	if b.kind != backend.IPTablesNFT {
+		return 0, errNotCounted
 	}
-	return &nftables.Table{Name: name, Family: nftables.TableFamilyIPv4}
+	conn, err := nfnl.Dial()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	return conn.Generation()
+}
+
+var errNotCounted = errors.New("ip_tables does not count its changes")
+
+func nfFamily(family policy.Family) uint8 {
+	if family == policy.IPv6 {
+		return unix.NFPROTO_IPV6
+	}
+	return unix.NFPROTO_IPV4
 }
 
 // legacyHasChain looks for the entry that starts a user's chain: an ERROR target (xt_error_target) with the chain's name.

@@ -32,7 +32,7 @@ func (b *Backend) verifyTable(ctx context.Context, s policy.Settings, table rule
 		if err == nil && len(parseChains(out)[s.Chain]) > 0 {
 			return nil
 		}
-		if err != nil && classified(err) {
+		if err != nil && classified(err) && !b.opaque(err) {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/iptables"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend/nftables"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
@@ -20,6 +21,7 @@ type Choice string
 const (
 	Auto     Choice = "auto"
 	IPTables Choice = "iptables"
+	NFTables Choice = "nftables"
 )
 
 // Host is the root directory of the host whose programs the backends use; empty for our own.
@@ -34,12 +36,20 @@ type entry struct {
 	standing  func(Host, policy.Settings, policy.Family) bool
 	hinted    func(Host) bool
 	preferred func(Host) bool // the host's own default
-	render    func(ruleset.State) string
 }
 
 var entries = []entry{
 	iptablesEntry(backend.IPTablesNFT),
 	iptablesEntry(backend.IPTablesLegacy),
+	{
+		kind:      backend.NFTables,
+		choice:    NFTables,
+		open:      func(Host) backend.Backend { return nftables.New() },
+		installed: func(_ Host, f policy.Family) error { return nftables.Installed(f) },
+		standing:  func(_ Host, s policy.Settings, f policy.Family) bool { return nftables.Standing(s, f) },
+		hinted:    func(Host) bool { return false }, // the kubelet's hint tells one iptables from the other
+		preferred: func(Host) bool { return false },
+	},
 }
 
 func iptablesEntry(kind backend.Kind) entry {
@@ -51,7 +61,6 @@ func iptablesEntry(kind backend.Kind) entry {
 		standing:  func(h Host, s policy.Settings, f policy.Family) bool { return h.Standing(kind, s, f) },
 		hinted:    func(h Host) bool { return h.Hinted(kind) },
 		preferred: func(h Host) bool { flavour, ok := h.Flavour(); return ok && flavour == kind },
-		render:    iptables.Render,
 	}
 }
 
@@ -79,17 +88,15 @@ func Choices() []Choice {
 }
 
 // Render prints a state as the kind in use would have it; where that is unknown or not what was asked for, as the first kind
-// that was.
-func Render(choice Choice, inUse backend.Kind, state ruleset.State) (string, error) {
+// that was. It is no part of an entry, because the plugin never prints and an entry would link it there.
+func Render(choice Choice, inUse backend.Kind, state ruleset.State) string {
 	if !choice.Allows(inUse) {
 		inUse = choice.Kinds()[0]
 	}
-	for _, e := range entries {
-		if e.kind == inUse {
-			return e.render(state), nil
-		}
+	if inUse == backend.NFTables {
+		return nftables.Render(state)
 	}
-	return "", fmt.Errorf("%w: %q is not a backend of this build", backend.ErrUnavailable, inUse)
+	return iptables.Render(state)
 }
 
 // Open returns the backend of a kind, nil for a kind that this build does not know.

@@ -1,0 +1,95 @@
+package nftables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
+)
+
+// Apply sends the difference. Where somebody changed our table since it was read, the kernel refuses the transaction as a
+// whole, and the table is read again. An Observed without a reading means that nothing is there: then the table is created,
+// which fails rather than overwrites.
+func (b *Backend) Apply(ctx context.Context, got backend.Observed, want ruleset.State) (changed bool, err error) {
+	now, observed := got.Raw.(*reading)
+	if !observed {
+		now = &reading{}
+	}
+	err = session(ctx, func(c *nfnl.Conn, _ uint32) error {
+		for attempt := 1; ; attempt++ {
+			wrote, err := applyOnce(c, now, want)
+			changed = changed || wrote
+			if !outdated(err) || !observed || attempt == applyAttempts || ctx.Err() != nil {
+				return unsupported(err)
+			}
+			if now, err = read(ctx, c, want.Settings); err != nil {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		return changed, fmt.Errorf("apply rules: %w", err)
+	}
+	return changed, nil
+}
+
+// applyAttempts is how often somebody else may change our table while we do.
+const applyAttempts = 5
+
+// unsupported explains a refusal that reading again did not mend: a kernel without the module for an expression or a type of
+// chain says that there is no such thing.
+func unsupported(err error) error {
+	if errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%w: the kernel lacks a part of nf_tables: %w", backend.ErrUnavailable, err)
+	}
+	return err
+}
+
+// applyOnce reports whether it wrote.
+func applyOnce(c *nfnl.Conn, now *reading, want ruleset.State) (bool, error) {
+	t := aim(want, now)
+	p := plans(t, now)
+	transactions := uint32(0)
+	for _, batch := range []*nfnl.Batch{p.fill, p.use} {
+		if batch.Empty() {
+			continue
+		}
+		if err := c.Commit(batch); err != nil {
+			return transactions > 0, err
+		}
+		transactions++
+	}
+	if transactions == 0 {
+		return false, nil
+	}
+	rules, err := confirm(c, tableName, t)
+	if err == nil {
+		remembered.keepWritten(c, now, transactions, want.Settings.Chain, t, rules)
+	}
+	return true, err
+}
+
+// errDropped is a write that succeeded and did not last.
+var errDropped = errors.New("the kernel does not hold the rules that were just written")
+
+// confirm reads the rules back. Elements need no such proof: the kernel acknowledged each of them.
+func confirm(c *nfnl.Conn, table string, t target) ([]nfnl.Rule, error) {
+	rules, err := c.Rules(table)
+	if uninterrupted(err) != nil {
+		return nil, err
+	}
+	got := byChain(rules)
+	for _, want := range t.chains {
+		b := nfnl.NewBatch()
+		planRules(b, want.rules, got[want.Name])
+		if !b.Empty() {
+			return nil, fmt.Errorf("%w: %w: %s", backend.ErrUnavailable, errDropped, b.Steps()[0])
+		}
+	}
+	return rules, nil
+}

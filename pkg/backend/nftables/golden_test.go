@@ -1,0 +1,198 @@
+package nftables
+
+import (
+	"context"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// goldenStates are named as their files.
+var goldenStates = map[string]func() ruleset.State{
+	"default": func() ruleset.State { return goldenState(policy.DefaultSettings(), goldenPod("10.244.0.5")) },
+	"dual-stack": func() ruleset.State {
+		s := policy.DefaultSettings()
+		s.IPv6 = true
+		return goldenState(s, goldenPod("10.244.0.5", "fd00:244::5"), goldenPod("10.244.0.6", "fd00:244::6"))
+	},
+	"all-sources": func() ruleset.State {
+		s := policy.DefaultSettings()
+		s.IPv6, s.Sources = true, policy.SourcesAll
+		return goldenState(s)
+	},
+	"ports": func() ruleset.State {
+		s := policy.DefaultSettings()
+		s.Chain, s.RandomFully = "ANOTHER-CHAIN", false
+		s.ToPorts = policy.PortRanges{{First: 1024, Last: 29999}, {First: 32768, Last: 49151}, {First: 61000, Last: 61000}}
+		return goldenState(s, goldenPod("10.244.0.5"))
+	},
+	"exceptions": func() ruleset.State {
+		p := policy.Default(policy.DefaultSettings())
+		p.NonMasquerade = append(p.NonMasquerade, policy.ReservedRanges()...)
+		p.Masquerade = prefixes("10.50.0.0/16", "192.168.7.7/32", "172.16.0.0/13")
+		return ruleset.Build(p, nil, nil)
+	},
+}
+
+func goldenState(s policy.Settings, pods ...attachment.Attachment) ruleset.State {
+	return ruleset.Build(policy.Default(s), pods, nil)
+}
+
+func goldenPod(texts ...string) attachment.Attachment {
+	return attachment.Attachment{Owner: attachment.Owner{Network: "net", ContainerID: texts[0], IfName: "eth0"}, Addresses: addresses(texts...)}
+}
+
+func golden(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name+".nft"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestRender(t *testing.T) {
+	for name, state := range goldenStates {
+		t.Run(name, func(t *testing.T) {
+			got := Render(state())
+			if *update {
+				if err := os.WriteFile(filepath.Join("testdata", name+".nft"), []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff(golden(t, name), got); diff != "" {
+				t.Errorf("-golden +rendered:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestKernelHoldsGolden compares the same texts with what nft finds in the kernel.
+func TestKernelHoldsGolden(t *testing.T) {
+	netnstest.Require(t, "nft")
+	for name, state := range goldenStates {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			n.sync(state())
+			n.holds(golden(t, name))
+		})
+	}
+}
+
+// TestEveryStateFollowsEveryOther goes from each golden state to each, in place.
+func TestEveryStateFollowsEveryOther(t *testing.T) {
+	netnstest.Require(t, "nft")
+	n := newNode(t)
+	for _, from := range goldenStates {
+		for name, to := range goldenStates {
+			n.sync(from())
+			n.sync(to())
+			n.holds(golden(t, name))
+		}
+	}
+}
+
+// TestMendsTable lets somebody else work on our table with nft.
+func TestMendsTable(t *testing.T) {
+	netnstest.Require(t, "nft")
+	for _, script := range []string{
+		"delete table inet ip-masq-agent",
+		"flush set inet ip-masq-agent keep4",
+		"flush set inet ip-masq-agent pods6",
+		"add element inet ip-masq-agent keep4 { 8.8.8.0/24 }",
+		"delete element inet ip-masq-agent keep4 { 10.0.0.0/8 }",
+		"add element inet ip-masq-agent pods4 { 10.0.0.1 }",
+		"add element inet ip-masq-agent pods4 { 10.0.0.1 comment \"mine\" }",
+		"add rule inet ip-masq-agent IP-MASQ-AGENT drop",
+		"insert rule inet ip-masq-agent postrouting accept",
+		"flush chain inet ip-masq-agent IP-MASQ-AGENT",
+		"flush table inet ip-masq-agent",
+		"add chain inet ip-masq-agent foreign; add rule inet ip-masq-agent foreign ip daddr @keep4 accept; " +
+			"insert rule inet ip-masq-agent postrouting jump foreign",
+		"add table inet ip-masq-agent { flags dormant; }",
+		"delete table inet ip-masq-agent; add table inet ip-masq-agent; " +
+			"add set inet ip-masq-agent keep4 { type ipv6_addr; }; " +
+			"add chain inet ip-masq-agent postrouting { type filter hook postrouting priority 0; }",
+	} {
+		t.Run(script, func(t *testing.T) {
+			n := newNode(t)
+			n.sync(goldenStates["dual-stack"]())
+			n.Run(t, "nft", script)
+			if got, err := n.observe(); err == nil && len(New().Diff(got, goldenStates["dual-stack"]())) == 0 {
+				t.Error("Diff tells nothing")
+			}
+			n.sync(goldenStates["dual-stack"]())
+			n.holds(golden(t, "dual-stack"))
+		})
+	}
+}
+
+// node is a network namespace to work in.
+type node struct {
+	*netnstest.Space
+	t *testing.T
+}
+
+func newNode(t *testing.T) node { return node{netnstest.NewSpace(t, "nftables"), t} }
+
+func (n node) observe() (got backend.Observed, err error) {
+	err = n.Do(func() error {
+		got, err = New().Observe(context.Background(), policy.DefaultSettings(), families...)
+		return err
+	})
+	return got, err
+}
+
+// sync observes and applies, and then once more, which must not write.
+func (n node) sync(want ruleset.State) {
+	n.t.Helper()
+	for _, again := range []bool{false, true} {
+		err := n.Do(func() error {
+			got, err := New().Observe(context.Background(), want.Settings, want.Settings.Families()...)
+			if err != nil {
+				return err
+			}
+			changed, err := New().Apply(context.Background(), got, want)
+			if again && changed {
+				n.t.Error("Apply writes although nothing changed")
+			}
+			return err
+		})
+		if err != nil {
+			n.t.Fatal(err)
+		}
+	}
+}
+
+// holds compares our table word by word; chains and sets come in the order in which they were made.
+func (n node) holds(want string) {
+	n.t.Helper()
+	got := n.Run(n.t, "nft", "-s", "list", "table", "inet", tableName)
+	if diff := cmp.Diff(blocks(want), blocks(got)); diff != "" {
+		n.t.Errorf("-golden +kernel:\n%s", diff)
+	}
+}
+
+// blocks splits a table into its sets and chains by name, with single spaces.
+func blocks(table string) map[string]string {
+	out := map[string]string{}
+	for _, block := range strings.Split("\n"+table, "\n\t}") {
+		words := strings.Fields(strings.TrimPrefix(block, "\ntable inet "+tableName+" {"))
+		if len(words) > 2 {
+			out[words[0]+" "+words[1]] = strings.Join(words, " ")
+		}
+	}
+	return out
+}

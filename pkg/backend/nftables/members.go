@@ -1,0 +1,112 @@
+package nftables
+
+import (
+	"net/netip"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
+)
+
+// member is what a set holds: a pod's address with its owner, or a range of destinations.
+type member struct {
+	first, last netip.Addr
+	comment     string
+}
+
+// set is a set with its members, sorted by their first address.
+type set struct {
+	nfnl.Set
+	members []member
+}
+
+// difference compares sorted members: what only want has, and what only got has. Ranges are compared as wholes, because the
+// kernel takes the two ends of one together only.
+func difference(want, got []member) (missing, surplus []member) {
+	for len(want) > 0 && len(got) > 0 {
+		switch order := want[0].first.Compare(got[0].first); {
+		case order == 0 && want[0] == got[0]:
+			want, got = want[1:], got[1:]
+		case order < 0:
+			missing, want = append(missing, want[0]), want[1:]
+		case order > 0:
+			surplus, got = append(surplus, got[0]), got[1:]
+		default:
+			missing, want = append(missing, want[0]), want[1:]
+			surplus, got = append(surplus, got[0]), got[1:]
+		}
+	}
+	return append(missing, want...), append(surplus, got...)
+}
+
+// elements encodes members for a set of the kind.
+func elements(s nfnl.Set, members []member) []nfnl.Element {
+	out := make([]nfnl.Element, 0, 2*len(members))
+	for _, m := range members {
+		out = append(out, nfnl.Element{Key: m.first, Comment: m.comment})
+		if after := m.last.Next(); s.Interval && after.IsValid() {
+			out = append(out, nfnl.Element{Key: after, End: true})
+		}
+	}
+	return out
+}
+
+// membersOf is the reverse of elements, for elements in any order and, after an interrupted dump, told twice. An end without a
+// beginning is skipped: nft writes one at address zero, where it means nothing.
+func membersOf(s nfnl.Set, elements []nfnl.Element) []member {
+	slices.Reverse(elements) // the kernel tells intervals from the last to the first
+	if before := func(i, j int) bool { return less(elements[i], elements[j]) }; !sort.SliceIsSorted(elements, before) {
+		sort.Slice(elements, before)
+	}
+	elements = slices.Compact(elements)
+	members := make([]member, 0, len(elements))
+	for i, e := range elements {
+		switch {
+		case e.End:
+		case !s.Interval:
+			members = append(members, member{e.Key, e.Key, e.Comment})
+		case i+1 < len(elements):
+			members = append(members, member{e.Key, elements[i+1].Key.Prev(), e.Comment})
+		default:
+			members = append(members, member{e.Key, last(netip.PrefixFrom(e.Key, 0)), e.Comment})
+		}
+	}
+	return members
+}
+
+// less orders elements by address; one range ends where the next begins.
+func less(a, b nfnl.Element) bool {
+	order := a.Key.Compare(b.Key)
+	return order < 0 || order == 0 && a.End && !b.End
+}
+
+// podMember is the member that stands for a pod. Its comment is who owns the address, for us and for whoever reads the set.
+func podMember(p ruleset.Pod) member {
+	return member{p.Address, p.Address, strings.TrimRight(string(p.Owner)+" "+p.Label, " ")}
+}
+
+// podOf reads back the pod that podMember wrote.
+func podOf(m member) (ruleset.Pod, bool) {
+	owner, label, _ := strings.Cut(m.comment, " ")
+	pod := ruleset.Pod{Owner: attachment.ID(owner), Address: m.first, Label: label}
+	return pod, pod.Owner.Valid()
+}
+
+// claim gives every address to one owner, for a set holds an address once. An owner who has it in the kernel keeps it, so
+// that two records with one address do not change the set at every resync; otherwise the first in order of the ids gets it.
+func claim(pods []ruleset.Pod, now []member) []member {
+	var members []member
+	for _, pod := range slices.SortedFunc(slices.Values(pods), ruleset.Pod.Compare) {
+		m := podMember(pod)
+		switch n := len(members); {
+		case n == 0 || members[n-1].first != m.first:
+			members = append(members, m)
+		case slices.Contains(now, m):
+			members[n-1] = m
+		}
+	}
+	return members
+}

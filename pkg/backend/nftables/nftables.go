@@ -1,0 +1,83 @@
+// Package nftables keeps the desired state in `table inet ip-masq-agent`, over netlink: pod addresses in a hash set,
+// destinations folded into an interval set, so that a connection costs the same for one pod and for a thousand, and nearly
+// the same for ten prefixes and for ten thousand.
+//
+// It starts no process, and it touches nothing outside its table; what stands inside is its own, whoever put it there. It
+// never fills an interval set in the transaction that puts it to use, because kernels that publish the set's lookup array
+// after the switch of generations then answer "no match" for a while. It never deletes by address: an element goes only in a
+// transaction that the kernel refuses if anything changed since the element's owner was read.
+package nftables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// Backend has no state: every call opens a socket in the network namespace of its thread and closes it. Closing waits for
+// one RCU grace period (8 to 14 ms, no CPU) after something was deleted, so there is one socket per call and not more.
+type Backend struct{}
+
+var (
+	_ backend.Backend      = (*Backend)(nil)
+	_ backend.Generational = (*Backend)(nil)
+)
+
+// New returns the backend. The kernel is first asked when something is to be done.
+func New() *Backend { return &Backend{} }
+
+// Kind returns NFTables.
+func (b *Backend) Kind() backend.Kind { return backend.NFTables }
+
+// Generation returns the number that every transaction on the ruleset of the network namespace changes, whoever makes it.
+func (b *Backend) Generation(ctx context.Context) (generation uint32, err error) {
+	err = session(ctx, func(_ *nfnl.Conn, now uint32) error {
+		generation = now
+		return nil
+	})
+	return generation, err
+}
+
+// session opens a socket for one verb, tells the generation that the verb begins with, and classifies what goes wrong.
+func session(ctx context.Context, do func(c *nfnl.Conn, generation uint32) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c, err := nfnl.Dial()
+	if err != nil {
+		return classify(err)
+	}
+	defer c.Close()
+	generation, err := c.Generation()
+	if err != nil {
+		return classify(absent(err))
+	}
+	return classify(do(c, generation))
+}
+
+// absent recognises a kernel without nf_tables: nfnetlink calls every request for it invalid.
+func absent(err error) error {
+	if errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("%w: the kernel has no nf_tables: %w", backend.ErrUnavailable, err)
+	}
+	return err
+}
+
+// The names of our objects. Those of the sets do not depend on the policy, so that a pod can be attached without knowing it.
+const (
+	tableName = "ip-masq-agent"
+	baseChain = "postrouting"
+)
+
+// families are both families, in the order of their rules.
+var families = []policy.Family{policy.IPv4, policy.IPv6}
+
+func podsSet(f policy.Family) string { return fmt.Sprintf("pods%d", uint8(f)) }
+
+func keepSet(f policy.Family) string { return fmt.Sprintf("keep%d", uint8(f)) }

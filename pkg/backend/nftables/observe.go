@@ -1,0 +1,213 @@
+package nftables
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
+)
+
+// reading is what our table holds. It is the Raw form of an observation.
+type reading struct {
+	generation uint32 // 0 where the ruleset changed during the reading
+
+	table  bool
+	flags  uint32                 // of the table
+	chains map[string]nfnl.Chain  // the base chain and the shared chain, where they are there
+	rules  map[string][]nfnl.Rule // by chain, also of chains that are neither
+	sets   map[string]set         // ours, with what they hold
+}
+
+// Observe reads our table. It is one table whatever the families, so all of it is read.
+func (b *Backend) Observe(ctx context.Context, s policy.Settings, families ...policy.Family) (backend.Observed, error) {
+	var observed backend.Observed
+	err := session(ctx, func(c *nfnl.Conn, _ uint32) error {
+		got, err := read(ctx, c, s)
+		if err != nil {
+			return err
+		}
+		observed.Raw = got
+		for _, f := range families {
+			observed.Tables = append(observed.Tables, got.summary(s, f))
+		}
+		return nil
+	})
+	return observed, err
+}
+
+// readAttempts is how often somebody else may write while we read.
+const readAttempts = 8
+
+// read takes several requests, and other transactions may come between them: then it starts over. Where that does not end it
+// settles for what it has: a transaction that is planned from a wrong reading is refused as a whole.
+func read(ctx context.Context, c *nfnl.Conn, s policy.Settings) (*reading, error) {
+	before, err := c.Generation()
+	if err != nil {
+		return nil, err
+	}
+	if got := remembered.recall(c, before, s.Chain); got != nil {
+		return got, nil
+	}
+	for attempt := 1; ; attempt++ {
+		got := &reading{chains: map[string]nfnl.Chain{}, sets: map[string]set{}}
+		if err := errors.Join(got.read(c, s), ctx.Err()); err != nil {
+			return nil, err
+		}
+		after, err := c.Generation()
+		if err != nil {
+			return nil, err
+		}
+		if before == after {
+			got.generation = after
+			remembered.keep(c, after, s.Chain, got)
+			return got, nil
+		}
+		if attempt == readAttempts {
+			return got, nil
+		}
+		before = after
+	}
+}
+
+func (r *reading) read(c *nfnl.Conn, s policy.Settings) (err error) {
+	if r.flags, r.table, err = c.Table(tableName); err != nil || !r.table {
+		return err
+	}
+	for _, name := range []string{baseChain, s.Chain} {
+		found, there, err := c.Chain(tableName, name)
+		if err != nil {
+			return err
+		}
+		if there {
+			r.chains[name] = found
+		}
+	}
+	rules, err := c.Rules(tableName)
+	if uninterrupted(err) != nil {
+		return err
+	}
+	r.rules = byChain(rules)
+	return r.readSets(c)
+}
+
+// uninterrupted overlooks that a dump was interrupted, which the generation tells as well.
+func uninterrupted(err error) error {
+	if errors.Is(err, nfnl.ErrInterrupted) {
+		return nil
+	}
+	return err
+}
+
+// ownRules reads the rules alone.
+func ownRules(ctx context.Context, c *nfnl.Conn) (rules map[string][]nfnl.Rule, err error) {
+	err = again(ctx, func() error {
+		all, err := c.Rules(tableName)
+		rules = byChain(all)
+		return err
+	})
+	return rules, err
+}
+
+func byChain(rules []nfnl.Rule) map[string][]nfnl.Rule {
+	out := map[string][]nfnl.Rule{}
+	for _, r := range rules {
+		out[r.Chain] = append(out[r.Chain], r)
+	}
+	return out
+}
+
+func (r *reading) readSets(c *nfnl.Conn) error {
+	sets, err := c.Sets(tableName)
+	if uninterrupted(err) != nil {
+		return err
+	}
+	for _, s := range sets {
+		if _, ours := ownSet(s.Name); !ours {
+			continue
+		}
+		elements, err := c.Elements(tableName, s.Name)
+		if uninterrupted(err) != nil {
+			return err
+		}
+		r.sets[s.Name] = set{s, membersOf(s, elements)}
+	}
+	return nil
+}
+
+// ownSet tells the family of one of our sets.
+func ownSet(name string) (policy.Family, bool) {
+	for _, f := range families {
+		if name == podsSet(f) || name == keepSet(f) {
+			return f, true
+		}
+	}
+	return 0, false
+}
+
+func (r *reading) summary(s policy.Settings, f policy.Family) backend.ObservedTable {
+	table := backend.ObservedTable{Family: f, Chain: r.chainState(s, f), Pods: r.pods(f)}
+	for _, rule := range r.rules[baseChain] {
+		if sameRule(rootRule(s, f), rule) {
+			table.Root++
+		}
+	}
+	return table
+}
+
+func (r *reading) chainState(s policy.Settings, f policy.Family) backend.ChainState {
+	_, there := r.chains[s.Chain]
+	return chainState(s, f, there, r.rules[s.Chain])
+}
+
+// chainState says whether the shared chain works for a family: its destinations are looked up, and the rest is masqueraded
+// in some way.
+func chainState(s policy.Settings, f policy.Family, there bool, rules []nfnl.Rule) backend.ChainState {
+	switch {
+	case !there:
+		return backend.ChainMissing
+	case !hasRule(rules, keepRule(s, f)) || !slices.ContainsFunc(rules, masquerades):
+		return backend.ChainEmpty
+	}
+	return backend.ChainFilled
+}
+
+func masquerades(r nfnl.Rule) bool {
+	return slices.ContainsFunc(r.Exprs, func(e []byte) bool { return nfnl.ExprName(e) == "masq" })
+}
+
+func (r *reading) pods(f policy.Family) []ruleset.Pod {
+	var pods []ruleset.Pod
+	for _, m := range r.sets[podsSet(f)].members {
+		if pod, ok := podOf(m); ok {
+			pods = append(pods, pod)
+		}
+	}
+	return pods
+}
+
+// has reports whether anything of a family is there.
+func (r *reading) has(f policy.Family) bool { return len(r.setsOf(f)) > 0 || len(r.rootsOf(f)) > 0 }
+
+func (r *reading) setsOf(f policy.Family) []set {
+	var sets []set
+	for _, name := range []string{podsSet(f), keepSet(f)} {
+		if s, there := r.sets[name]; there {
+			sets = append(sets, s)
+		}
+	}
+	return sets
+}
+
+func (r *reading) rootsOf(f policy.Family) []nfnl.Rule {
+	var roots []nfnl.Rule
+	for _, rule := range r.rules[baseChain] {
+		if of, ok := familyOf(rule); ok && of == f {
+			roots = append(roots, rule)
+		}
+	}
+	return roots
+}

@@ -1,0 +1,129 @@
+package nftables
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
+)
+
+// after is the reading that a target leaves, with rules that have handles.
+func after(t target) *reading {
+	r := &reading{table: true, chains: map[string]nfnl.Chain{}, rules: map[string][]nfnl.Rule{}, sets: map[string]set{}}
+	for _, c := range t.chains {
+		r.chains[c.Name] = c.Chain
+		for i, rule := range c.rules {
+			rule.Handle = uint64(i + 1)
+			r.rules[c.Name] = append(r.rules[c.Name], rule)
+		}
+	}
+	for _, s := range t.sets {
+		r.sets[s.Name] = s
+	}
+	return r
+}
+
+func TestPlan(t *testing.T) {
+	nothing := func() *reading { return &reading{} }
+	of := func(state ruleset.State) func() *reading {
+		return func() *reading { return after(aim(state, &reading{})) }
+	}
+	defaults := goldenStates["default"]()
+	noTen := goldenStates["default"]()
+	noTen.Tables[0].Destinations = slices.Clone(noTen.Tables[0].Destinations[:1])
+	random := goldenStates["default"]()
+	random.Settings.RandomFully = false
+	dual := goldenStates["dual-stack"]()
+	for _, test := range []struct {
+		name      string
+		got       func() *reading
+		want      ruleset.State
+		fill, use []string
+	}{
+		{"installation", nothing, defaults, []string{
+			"create table ip-masq-agent", "create set pods4", "create set keep4", "add to set pods4", "add to set keep4",
+		}, []string{
+			"create chain postrouting", "create chain IP-MASQ-AGENT",
+			"add rule to postrouting: ip saddr @pods4 goto IP-MASQ-AGENT",
+			"add rule to IP-MASQ-AGENT: ip daddr @keep4 counter return",
+			"add rule to IP-MASQ-AGENT: fib daddr type local counter return",
+			"add rule to IP-MASQ-AGENT: counter masquerade fully-random",
+		}},
+		{"nothing changed", of(defaults), defaults, nil, nil},
+		{"destinations changed", of(defaults), noTen, []string{"delete from set keep4"}, nil},
+		{"a setting changed", of(defaults), random, nil, []string{
+			"add rule to IP-MASQ-AGENT: counter masquerade", "delete rule from IP-MASQ-AGENT",
+		}},
+		{"IPv6 goes", of(dual), defaults, []string{"delete from set pods4"}, []string{
+			"delete rule from postrouting", "delete rule from IP-MASQ-AGENT", "delete set keep6", "delete set pods6",
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := test.got()
+			p := plans(aim(test.want, got), got)
+			if diff := cmp.Diff([][]string{test.fill, test.use}, [][]string{steps(p.fill), steps(p.use)}); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func steps(b *nfnl.Batch) []string { return append([]string(nil), b.Steps()...) }
+
+func TestClaim(t *testing.T) {
+	pod := func(owner, address string) ruleset.Pod {
+		return ruleset.Pod{Owner: attachment.Owner{Network: owner}.ID(), Address: addresses(address)[0], Label: owner}
+	}
+	a, b := pod("a", "10.0.0.1"), pod("b", "10.0.0.1")
+	if a.Owner > b.Owner {
+		a, b = b, a
+	}
+	other := pod("a", "10.0.0.2")
+	for _, test := range []struct {
+		name string
+		pods []ruleset.Pod
+		now  []member
+		want []member
+	}{
+		{"nobody has it", []ruleset.Pod{other, b, a}, nil, []member{podMember(a), podMember(other)}},
+		{"the first has it", []ruleset.Pod{b, a}, []member{podMember(a)}, []member{podMember(a)}},
+		{"the second has it", []ruleset.Pod{a, b}, []member{podMember(b)}, []member{podMember(b)}},
+		{"a stranger has it", []ruleset.Pod{b}, []member{podMember(a)}, []member{podMember(b)}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := claim(test.pods, test.now); !slices.Equal(got, test.want) {
+				t.Errorf("%v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+func TestMembersOf(t *testing.T) {
+	interval := setOf(keepSet(policy.IPv4), policy.IPv4)
+	el := func(address string, end bool) nfnl.Element { return nfnl.Element{Key: addresses(address)[0], End: end} }
+	for name, test := range map[string]struct {
+		elements []nfnl.Element
+		want     string
+	}{
+		"in reverse":         {[]nfnl.Element{el("11.0.0.0", true), el("10.0.0.0", false)}, "10.0.0.0/8"},
+		"told twice":         {[]nfnl.Element{el("10.0.0.0", false), el("11.0.0.0", true), el("10.0.0.0", false)}, "10.0.0.0/8"},
+		"to the very end":    {[]nfnl.Element{el("240.0.0.0", false)}, "240.0.0.0/4"},
+		"an end at zero":     {[]nfnl.Element{el("0.0.0.0", true), el("10.0.0.0", false), el("10.0.0.1", true)}, "10.0.0.0"},
+		"one beside another": {[]nfnl.Element{el("10.0.0.0", false), el("10.0.0.1", false), el("10.0.0.1", true), el("10.0.0.2", true)}, "10.0.0.0 10.0.0.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got string
+			for _, text := range texts(membersOf(interval, test.elements)) {
+				got += " " + text
+			}
+			if got != " "+test.want {
+				t.Errorf("%s, want %s", got, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,92 @@
+package nftables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
+)
+
+// Probe writes the state of a node with one pod into a table of its own, reads its rules back and deletes it. The table is
+// dormant, so that no packet meets it, and it belongs to the socket, so that it goes with the process in any case. Where
+// random ports are refused it asks again without.
+func (b *Backend) Probe(ctx context.Context, family policy.Family) (backend.Features, error) {
+	err := session(ctx, func(c *nfnl.Conn, _ uint32) error { return probe(c, family, true) })
+	if err == nil {
+		return backend.Features{RandomFully: true}, nil
+	}
+	if classified(err) {
+		return backend.Features{}, err
+	}
+	err = session(ctx, func(c *nfnl.Conn, _ uint32) error { return probe(c, family, false) })
+	if err != nil && !classified(err) {
+		err = fmt.Errorf("%w: nftables test rule: %w", backend.ErrUnavailable, err)
+	}
+	return backend.Features{}, err
+}
+
+// probe tries without an owned table where the kernel does not know such (before Linux 5.12).
+func probe(c *nfnl.Conn, family policy.Family, randomFully bool) error {
+	err := probeTable(c, family, randomFully, unix.NFT_TABLE_F_DORMANT|tableOwner)
+	if isAny(err, unix.EOPNOTSUPP, unix.EINVAL) {
+		return probeTable(c, family, randomFully, unix.NFT_TABLE_F_DORMANT)
+	}
+	return err
+}
+
+// tableOwner is NFT_TABLE_F_OWNER: the kernel deletes the table when the socket closes.
+const tableOwner = 2
+
+func probeTable(c *nfnl.Conn, family policy.Family, randomFully bool, flags uint32) error {
+	name := fmt.Sprintf("%s-probe-%d", tableName, c.Port())
+	t := probeTarget(family, randomFully).inTable(name)
+	b := nfnl.NewBatch()
+	b.AddTable(name, flags, nfnl.Excl)
+	for _, s := range t.sets {
+		b.AddSet(s.Set)
+		b.AddElements(name, s.Name, elements(s.Set, s.members), nfnl.Excl)
+	}
+	planChains(b, t, &reading{})
+	if err := c.Commit(b); err != nil {
+		return err
+	}
+	_, err := confirm(c, name, t)
+	drop := nfnl.NewBatch()
+	drop.DeleteTable(name)
+	return errors.Join(err, c.Commit(drop))
+}
+
+// probeTarget has a rule of every form, and an element of every kind.
+func probeTarget(family policy.Family, randomFully bool) target {
+	s := policy.DefaultSettings()
+	s.RandomFully = randomFully
+	address := family.LinkLocal().Addr().Next()
+	return aim(ruleset.State{Settings: s, Tables: []ruleset.Table{{
+		Family:       family,
+		Destinations: []policy.Destination{{Prefix: netip.PrefixFrom(address, family.Bits()), Verdict: policy.Keep}},
+		Pods:         []ruleset.Pod{{Owner: attachment.Owner{}.ID(), Address: address, Label: "probe"}},
+	}}}, &reading{})
+}
+
+// inTable moves a target to another table.
+func (t target) inTable(name string) target {
+	for i := range t.sets {
+		t.sets[i].Table = name
+	}
+	for i := range t.chains {
+		t.chains[i].Table = name
+		for j := range t.chains[i].rules {
+			t.chains[i].rules[j].Table = name
+
+		}
+	}
+	return t
+}

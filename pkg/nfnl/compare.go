@@ -1,0 +1,85 @@
+package nfnl
+
+import (
+	"bytes"
+
+	"golang.org/x/sys/unix"
+)
+
+// SameExprs reports whether a rule that the kernel told has the expressions that were written. The kernel adds attributes
+// that were left at their default, leaves out numbers that only the transaction needed, and counts.
+func SameExprs(written, told [][]byte) bool {
+	if len(written) != len(told) {
+		return false
+	}
+	for i := range written {
+		if !sameExpr(written[i], told[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func sameExpr(written, told []byte) bool {
+	name := findString(written, unix.NFTA_EXPR_NAME)
+	if name != findString(told, unix.NFTA_EXPR_NAME) {
+		return false
+	}
+	return name == "counter" || covers(find(written, unix.NFTA_EXPR_DATA), find(told, unix.NFTA_EXPR_DATA)) &&
+		defaults(find(written, unix.NFTA_EXPR_DATA), find(told, unix.NFTA_EXPR_DATA))
+}
+
+// covers reports whether every written attribute was told with the same value.
+func covers(written, told []byte) bool {
+	for typ, value := range attributes(written) {
+		other := find(told, typ&typeMask)
+		switch {
+		case other == nil && zero(value):
+		case typ&unix.NLA_F_NESTED != 0:
+			if !covers(value, other) {
+				return false
+			}
+		case !bytes.Equal(value, other):
+			return false
+		}
+	}
+	return true
+}
+
+// defaults reports whether what was told beyond the written attributes is zero.
+func defaults(written, told []byte) bool {
+	for typ, value := range attributes(told) {
+		if find(written, typ&typeMask) == nil && !zero(value) {
+			return false
+		}
+	}
+	return true
+}
+
+func zero(value []byte) bool { return len(bytes.Trim(value, "\x00")) == 0 }
+
+// ExprName returns the name of an expression, such as "cmp".
+func ExprName(expr []byte) string { return findString(expr, unix.NFTA_EXPR_NAME) }
+
+// Target returns the chain that a rule jumps or goes to, else nothing.
+func Target(r Rule) string {
+	for _, expr := range r.Exprs {
+		if ExprName(expr) == "immediate" {
+			data := find(find(expr, unix.NFTA_EXPR_DATA), unix.NFTA_IMMEDIATE_DATA)
+			if chain := find(find(data, unix.NFTA_DATA_VERDICT), unix.NFTA_VERDICT_CHAIN); chain != nil {
+				return text(chain)
+			}
+		}
+	}
+	return ""
+}
+
+// Counted returns the counts of a rule's counter; 0 where it has none.
+func Counted(r Rule) (packets, bytes uint64) {
+	for _, expr := range r.Exprs {
+		if data := find(expr, unix.NFTA_EXPR_DATA); ExprName(expr) == "counter" {
+			return findUint64(data, unix.NFTA_COUNTER_PACKETS), findUint64(data, unix.NFTA_COUNTER_BYTES)
+		}
+	}
+	return 0, 0
+}

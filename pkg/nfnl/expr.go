@@ -1,0 +1,120 @@
+package nfnl
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// The expressions that rules are made of, as the kernel takes them (linux/netfilter/nf_tables.h). Those that load a value put
+// it into the first register, and those that look at one find it there. They are few enough to be written out: the library's
+// cannot express a masquerade with both ports and flags, and all its kinds of expressions would be linked with them.
+
+func expression(name string, data []byte) []byte {
+	return appendBytes(appendString(nil, unix.NFTA_EXPR_NAME, name), unix.NFTA_EXPR_DATA|unix.NLA_F_NESTED, data)
+}
+
+// LoadMeta loads what the kernel knows beside the packet, such as unix.NFT_META_L4PROTO.
+func LoadMeta(key uint32) []byte {
+	d := appendUint32(nil, unix.NFTA_META_KEY, key)
+	return expression("meta", appendUint32(d, unix.NFTA_META_DREG, unix.NFT_REG_1))
+}
+
+// LoadNetwork loads a part of the network header.
+func LoadNetwork(offset, size uint32) []byte {
+	d := appendUint32(nil, unix.NFTA_PAYLOAD_DREG, unix.NFT_REG_1)
+	d = appendUint32(d, unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_NETWORK_HEADER)
+	d = appendUint32(d, unix.NFTA_PAYLOAD_OFFSET, offset)
+	return expression("payload", appendUint32(d, unix.NFTA_PAYLOAD_LEN, size))
+}
+
+// LoadDestinationType loads the type of the destination address, such as unix.RTN_LOCAL, in the machine's order.
+func LoadDestinationType() []byte {
+	d := appendUint32(nil, unix.NFTA_FIB_DREG, unix.NFT_REG_1)
+	d = appendUint32(d, unix.NFTA_FIB_FLAGS, unix.NFTA_FIB_F_DADDR)
+	return expression("fib", appendUint32(d, unix.NFTA_FIB_RESULT, unix.NFT_FIB_RESULT_ADDRTYPE))
+}
+
+// LoadRandom loads a random number below modulus, in the machine's order.
+func LoadRandom(modulus uint32) []byte {
+	d := appendUint32(nil, unix.NFTA_NG_DREG, unix.NFT_REG_1)
+	d = appendUint32(d, unix.NFTA_NG_MODULUS, modulus)
+	return expression("numgen", appendUint32(d, unix.NFTA_NG_TYPE, unix.NFT_NG_RANDOM))
+}
+
+// ToNetworkOrder turns a loaded number around, for comparisons of size.
+func ToNetworkOrder() []byte {
+	d := appendUint32(nil, unix.NFTA_BYTEORDER_SREG, unix.NFT_REG_1)
+	d = appendUint32(d, unix.NFTA_BYTEORDER_DREG, unix.NFT_REG_1)
+	d = appendUint32(d, unix.NFTA_BYTEORDER_OP, unix.NFT_BYTEORDER_HTON)
+	d = appendUint32(d, unix.NFTA_BYTEORDER_LEN, 4)
+	return expression("byteorder", appendUint32(d, unix.NFTA_BYTEORDER_SIZE, 4))
+}
+
+// Compare goes on with the rule if the loaded value compares to value, by an operation such as unix.NFT_CMP_EQ.
+func Compare(operation uint32, value []byte) []byte {
+	d := appendUint32(nil, unix.NFTA_CMP_SREG, unix.NFT_REG_1)
+	d = appendUint32(d, unix.NFTA_CMP_OP, operation)
+	d, data := open(d, unix.NFTA_CMP_DATA)
+	d = appendBytes(d, unix.NFTA_DATA_VALUE, value)
+	closeAttr(d, data)
+	return expression("cmp", d)
+}
+
+// LookUp goes on with the rule if the loaded value is in a set.
+func LookUp(set string) []byte {
+	return expression("lookup", appendString(appendUint32(nil, unix.NFTA_LOOKUP_SREG, unix.NFT_REG_1), unix.NFTA_LOOKUP_SET, set))
+}
+
+// Count counts packets and bytes.
+func Count() []byte { return expression("counter", nil) }
+
+// Return leaves the chain.
+func Return() []byte { return verdict(unix.NFT_RETURN, "") }
+
+// GoTo continues in another chain and does not come back.
+func GoTo(chain string) []byte { return verdict(unix.NFT_GOTO, chain) }
+
+func verdict(code int32, chain string) []byte {
+	d := appendUint32(nil, unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT)
+	d, data := open(d, unix.NFTA_IMMEDIATE_DATA)
+	d, verdict := open(d, unix.NFTA_DATA_VERDICT)
+	d = appendUint32(d, unix.NFTA_VERDICT_CODE, uint32(code))
+	if chain != "" {
+		d = appendString(d, unix.NFTA_VERDICT_CHAIN, chain)
+	}
+	closeAttr(d, verdict)
+	closeAttr(d, data)
+	return expression("immediate", d)
+}
+
+// Masquerade takes the address of the outgoing interface and a source port between first and last, or any where both are 0.
+// The flags are such as unix.NF_NAT_RANGE_PROTO_RANDOM_FULLY. The ports are loaded by expressions of their own; one port
+// alone is its own limit, as nft writes it and the kernel tells it.
+func Masquerade(flags uint32, first, last uint16) [][]byte {
+	var exprs [][]byte
+	var d []byte
+	if first != 0 {
+		flags |= unix.NF_NAT_RANGE_PROTO_SPECIFIED
+		exprs = append(exprs, loadPort(unix.NFT_REG_1, first))
+		d = appendUint32(d, unix.NFTA_MASQ_REG_PROTO_MIN, unix.NFT_REG_1)
+		limit := uint32(unix.NFT_REG_1)
+		if last != first {
+			limit = unix.NFT_REG_2
+			exprs = append(exprs, loadPort(limit, last))
+		}
+		d = appendUint32(d, unix.NFTA_MASQ_REG_PROTO_MAX, limit)
+	}
+	if flags != 0 {
+		d = appendUint32(d, unix.NFTA_MASQ_FLAGS, flags)
+	}
+	return append(exprs, expression("masq", d))
+}
+
+func loadPort(register uint32, port uint16) []byte {
+	d := appendUint32(nil, unix.NFTA_IMMEDIATE_DREG, register)
+	d, data := open(d, unix.NFTA_IMMEDIATE_DATA)
+	d = appendBytes(d, unix.NFTA_DATA_VALUE, binary.BigEndian.AppendUint16(nil, port))
+	closeAttr(d, data)
+	return expression("immediate", d)
+}

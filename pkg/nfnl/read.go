@@ -1,0 +1,162 @@
+package nfnl
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrInterrupted is a dump during which the ruleset changed: it may have missed something, or told it twice.
+var ErrInterrupted = errors.New("the ruleset changed while it was read")
+
+// Generation returns the number of the ruleset's generation. Every transaction in the network namespace changes it, whoever
+// makes it.
+func (c *Conn) Generation() (uint32, error) {
+	generation := uint32(0)
+	_, err := c.get("read generation", unix.NFT_MSG_GETGEN, nil, func(attrs []byte) {
+		generation = findUint32(attrs, unix.NFTA_GEN_ID)
+	})
+	return generation, err
+}
+
+// Table looks for an inet table and returns its flags.
+func (c *Conn) Table(name string) (flags uint32, found bool, err error) {
+	request := appendString(nil, unix.NFTA_TABLE_NAME, name)
+	found, err = c.get("look up table "+name, unix.NFT_MSG_GETTABLE, request, func(attrs []byte) {
+		flags = findUint32(attrs, unix.NFTA_TABLE_FLAGS)
+	})
+	return flags, found, err
+}
+
+// Chain reads one chain without its rules; the listing of all chains knows no filter.
+func (c *Conn) Chain(table, name string) (chain Chain, found bool, err error) {
+	request := appendString(appendString(nil, unix.NFTA_CHAIN_TABLE, table), unix.NFTA_CHAIN_NAME, name)
+	found, err = c.get("look up chain "+name, unix.NFT_MSG_GETCHAIN, request, func(attrs []byte) {
+		hook := find(attrs, unix.NFTA_CHAIN_HOOK)
+		chain = Chain{
+			Table: table, Name: name,
+			Type:     findString(attrs, unix.NFTA_CHAIN_TYPE),
+			Hook:     findUint32(hook, unix.NFTA_HOOK_HOOKNUM),
+			Priority: int32(findUint32(hook, unix.NFTA_HOOK_PRIORITY)),
+			Accept:   findUint32(attrs, unix.NFTA_CHAIN_POLICY) == policyOf(true),
+		}
+	})
+	return chain, found, err
+}
+
+// Sets lists the sets of a table without their elements; of a table that is not there, none.
+func (c *Conn) Sets(table string) ([]Set, error) {
+	var all []Set
+	err := c.dump("list sets", unix.NFT_MSG_GETSET, appendString(nil, unix.NFTA_SET_TABLE, table), func(attrs []byte) {
+		if findString(attrs, unix.NFTA_SET_TABLE) != table {
+			return
+		}
+		all = append(all, Set{
+			Table: table, Name: findString(attrs, unix.NFTA_SET_NAME),
+			Key:      KeyType(findUint32(attrs, unix.NFTA_SET_KEY_TYPE)),
+			Interval: findUint32(attrs, unix.NFTA_SET_FLAGS)&unix.NFT_SET_INTERVAL != 0,
+			Comment:  commentIn(find(attrs, unix.NFTA_SET_USERDATA), udataSetComment),
+		})
+	})
+	return all, missingIsEmpty(err)
+}
+
+// Rules lists the rules of a table, chain by chain in their order; of a table that is not there, none.
+func (c *Conn) Rules(table string) ([]Rule, error) {
+	var all []Rule
+	err := c.dump("list rules", unix.NFT_MSG_GETRULE, appendString(nil, unix.NFTA_RULE_TABLE, table), func(attrs []byte) {
+		if findString(attrs, unix.NFTA_RULE_TABLE) == table {
+			all = append(all, decodeRule(attrs))
+		}
+	})
+	return all, missingIsEmpty(err)
+}
+
+// RawRules reads the rules of one chain as the kernel tells them, in order; of a chain that is not there, none. What programs
+// put into their rules in forms of their own, such as the comments of iptables-nft, can be searched for in them.
+func (c *Conn) RawRules(table, chain string) (rules [][]byte, err error) {
+	request := appendString(appendString(nil, unix.NFTA_RULE_TABLE, table), unix.NFTA_RULE_CHAIN, chain)
+	err = c.dump("list rules of "+chain, unix.NFT_MSG_GETRULE, request, func(attrs []byte) {
+		rules = append(rules, bytes.Clone(attrs))
+	})
+	return rules, missingIsEmpty(err)
+}
+
+func missingIsEmpty(err error) error {
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+func decodeRule(attrs []byte) Rule {
+	r := Rule{
+		Table:   findString(attrs, unix.NFTA_RULE_TABLE),
+		Chain:   findString(attrs, unix.NFTA_RULE_CHAIN),
+		Handle:  findUint64(attrs, unix.NFTA_RULE_HANDLE),
+		Comment: commentIn(find(attrs, unix.NFTA_RULE_USERDATA), udataComment),
+	}
+	for _, expr := range attributes(find(attrs, unix.NFTA_RULE_EXPRESSIONS)) {
+		r.Exprs = append(r.Exprs, append([]byte(nil), expr...)) // the buffer is used again
+	}
+	return r
+}
+
+// request sends a single message and returns its sequence number.
+func (c *Conn) request(typ, flags uint16, attrs []byte) (uint32, error) {
+	sequence := c.sequence
+	c.sequence++
+	d := appendHeader(nil, typ|unix.NFNL_SUBSYS_NFTABLES<<8, flags|unix.NLM_F_REQUEST, sequence, c.family, 0)
+	d = append(d, attrs...)
+	binary.NativeEndian.PutUint32(d, uint32(len(d)))
+	return sequence, c.send(d)
+}
+
+// get asks for one object; found is false where the kernel says that it is not there.
+func (c *Conn) get(step string, typ uint16, attrs []byte, visit func(attrs []byte)) (found bool, err error) {
+	err = c.ask(step, typ, unix.NLM_F_ACK, attrs, visit)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// dump asks for all objects of a kind.
+func (c *Conn) dump(step string, typ uint16, attrs []byte, visit func(attrs []byte)) error {
+	return c.ask(step, typ, unix.NLM_F_DUMP, attrs, visit)
+}
+
+// ask sends a request and visits the answers until the acknowledgement or the end of the dump. The attributes are valid
+// during the visit only.
+func (c *Conn) ask(step string, typ, flags uint16, attrs []byte, visit func(attrs []byte)) error {
+	sequence, err := c.request(typ, flags, attrs)
+	if err != nil {
+		return fmt.Errorf("%s: %w", step, err)
+	}
+	interrupted := false
+	for {
+		datagram, err := c.receive()
+		if err != nil {
+			return fmt.Errorf("%s: %w", step, err)
+		}
+		for m, rest, ok := next(datagram); ok; m, rest, ok = next(rest) {
+			if m.sequence != sequence {
+				continue // what an earlier request left
+			}
+			interrupted = interrupted || m.flags&unix.NLM_F_DUMP_INTR != 0 && flags&unix.NLM_F_DUMP != 0
+			switch {
+			case m.typ != unix.NLMSG_ERROR && m.typ != unix.NLMSG_DONE:
+				visit(m.attributes())
+			case m.errno() != 0:
+				return &Refused{Step: step, Errno: m.errno()}
+			case interrupted:
+				return fmt.Errorf("%s: %w", step, ErrInterrupted)
+			default:
+				return nil
+			}
+		}
+	}
+}
