@@ -40,7 +40,8 @@ func (ns NetNS) Gone() bool {
 		_, parent := os.Stat(filepath.Dir(ns.Path))
 		return os.IsNotExist(err) && parent == nil
 	}
-	return ns.Inode != 0 && isNetNS(ns.Path) && (st.Dev != ns.Device || st.Ino != ns.Inode)
+	same := st.Dev == ns.Device && st.Ino == ns.Inode
+	return ns.Inode != 0 && !same && isNetNS(ns.Path)
 }
 
 // Alive reports whether a namespace is there, as far as can be seen from here: its path is, and nothing proves it gone.

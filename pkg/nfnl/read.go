@@ -75,6 +75,21 @@ func (c *Conn) Rules(table string) ([]Rule, error) {
 	return all, missingIsEmpty(err)
 }
 
+// HasRules reports whether a chain is there and not empty. It takes in the beginning of the listing alone, however long the
+// chain, so the socket is of no use afterwards but to be closed.
+func (c *Conn) HasRules(table, chain string) (bool, error) {
+	request := appendString(appendString(nil, unix.NFTA_RULE_TABLE, table), unix.NFTA_RULE_CHAIN, chain)
+	if _, err := c.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, request); err != nil {
+		return false, fmt.Errorf("look into chain %s: %w", chain, err)
+	}
+	datagram, err := c.receive()
+	if err != nil {
+		return false, fmt.Errorf("look into chain %s: %w", chain, err)
+	}
+	m, _, ok := next(datagram)
+	return ok && m.typ != unix.NLMSG_ERROR && m.typ != unix.NLMSG_DONE, nil
+}
+
 // RawRules reads the rules of one chain as the kernel tells them, in order; of a chain that is not there, none. What programs
 // put into their rules in forms of their own, such as the comments of iptables-nft, can be searched for in them.
 func (c *Conn) RawRules(table, chain string) (rules [][]byte, err error) {

@@ -146,11 +146,15 @@ func (n *Node) inUse(s policy.Settings) []backend.Kind {
 	d, ok := n.Decision()
 	if !ok || d.Kind == "" {
 		kinds := registry.Standing(n.host, s, policy.IPv4)
-		if s.IPv6 {
-			kinds = append(kinds, registry.Standing(n.host, s, policy.IPv6)...)
+		if !s.IPv6 {
+			return kinds
 		}
-		slices.Sort(kinds)
-		return slices.Compact(kinds)
+		for _, kind := range registry.Standing(n.host, s, policy.IPv6) {
+			if !slices.Contains(kinds, kind) {
+				kinds = append(kinds, kind)
+			}
+		}
+		return kinds
 	}
 	kinds := []backend.Kind{d.Kind, d.Former}
 	return slices.DeleteFunc(kinds, func(k backend.Kind) bool { return !registry.Known(k) })

@@ -30,7 +30,7 @@ func (n *Node) Check(ctx context.Context, a attachment.Attachment) error {
 	return b.Verify(ctx, want)
 }
 
-// ErrChainBroken: pods are attached and the shared chain is missing or empty, so their traffic is not masqueraded.
+// ErrChainBroken means that pods are attached and the shared chain is missing or empty, so their traffic is not masqueraded.
 var ErrChainBroken = errors.New("pods are attached, but the shared chain does not stand")
 
 // Status reports whether an ADD would work. It writes nothing, takes no lock, and starts one process at most.
@@ -46,7 +46,7 @@ func (n *Node) Status(ctx context.Context) error {
 	if err := registry.Installed(n.host, b.Kind(), policy.IPv4); err != nil {
 		return err
 	}
-	records, _ := n.records.List() // a broken one keeps no ADD from working
+	records, _ := n.Records() // a broken one keeps no ADD from working
 	return n.chainStands(ctx, b, s, records)
 }
 
@@ -140,7 +140,7 @@ func (n *Node) GC(ctx context.Context, network string, valid []attachment.Owner,
 }
 
 func (n *Node) collectRecords(ctx context.Context, network string, dead func(attachment.Attachment) bool) []error {
-	records, err := n.records.List()
+	records, err := n.Records()
 	failures := []error{err}
 	for _, a := range records {
 		if a.Network == network && dead(a) {

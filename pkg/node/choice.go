@@ -119,5 +119,5 @@ func (n *Node) probe(ctx context.Context, s policy.Settings, family policy.Famil
 	return Decision{}, fmt.Errorf("%w: no backend works here (asked for %s): %w", ErrNoBackend, n.choice, errors.Join(failures...))
 }
 
-// ErrNoBackend: every backend that was asked for was tried, and none works on this host.
+// ErrNoBackend means that every backend that was asked for was tried, and none works on this host.
 var ErrNoBackend = errors.New("no usable backend")

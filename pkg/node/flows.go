@@ -19,7 +19,7 @@ func (n *Node) flushFlows(ctx context.Context, former, now policy.Policy) {
 	if n.flows == nil {
 		return
 	}
-	records, _ := n.records.List()
+	records, _ := n.Records()
 	var sources []netip.Addr
 	for _, a := range records {
 		sources = append(sources, a.Addresses...)

@@ -19,12 +19,6 @@ const (
 	turnstileFile = "lock.turnstile"
 )
 
-// flock cannot time out, so it is tried again and again: quickly at first, because most holders are done in milliseconds.
-const (
-	firstPause = 200 * time.Microsecond
-	lastPause  = 10 * time.Millisecond
-)
-
 // shared takes the lock beside other ADDs and DELs; exclusive takes it alone. The returned function releases it, and so does
 // the end of the process, however it ends.
 func (n *Node) shared(ctx context.Context) (func(), error)    { return n.lock(ctx, unix.LOCK_SH) }
@@ -46,28 +40,40 @@ func (n *Node) lock(ctx context.Context, how int) (func(), error) {
 	return func() { _ = file.Close() }, nil
 }
 
-// flock opens and locks a file; closing it releases the lock.
+// flock opens and locks a file; closing it releases the lock. Waiting is the kernel's, which wakes those who wait one by one,
+// where polling would keep a hundred of them busy.
 func flock(ctx context.Context, path string, how int) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
+	fd := int(file.Fd())
+	if unix.Flock(fd, how|unix.LOCK_NB) == nil {
+		return file, nil
+	}
 	start := time.Now()
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		err := unix.Flock(int(file.Fd()), how|unix.LOCK_NB)
+	locked := make(chan error, 1)
+	go func() { locked <- flockNow(fd, how) }()
+	select {
+	case err = <-locked:
 		if err == nil {
 			return file, nil
 		}
-		if err != unix.EWOULDBLOCK && err != unix.EINTR {
-			_ = file.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		}
-		select {
-		case <-ctx.Done():
-			_ = file.Close()
-			return nil, fmt.Errorf("%w: %s is held by somebody else for %s; see who with `fuser %s`",
-				backend.ErrBusy, path, time.Since(start).Round(time.Second), path)
-		case <-time.After(pause):
+		_ = file.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	case <-ctx.Done():
+		// The call cannot be called off: once it has the lock, it gives it back.
+		go func() { <-locked; _ = file.Close() }()
+		return nil, fmt.Errorf("%w: %s is held by somebody else for %s; see who with `fuser %s`",
+			backend.ErrBusy, path, time.Since(start).Round(time.Second), path)
+	}
+}
+
+// flockNow waits as long as it takes.
+func flockNow(fd, how int) error {
+	for {
+		if err := unix.Flock(fd, how); err != unix.EINTR {
+			return err
 		}
 	}
 }

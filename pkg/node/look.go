@@ -21,7 +21,7 @@ type View struct {
 
 // Look compares kernel and policy without writing anything, not even the choice of a backend.
 func (n *Node) Look(ctx context.Context, p policy.Policy) (View, error) {
-	records, err := n.records.List()
+	records, err := n.Records()
 	if err != nil {
 		n.log("skipping attachment records that cannot be read", "error", err)
 	}

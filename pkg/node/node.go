@@ -7,6 +7,7 @@ package node
 
 import (
 	"path/filepath"
+	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
@@ -32,6 +33,7 @@ type Node struct {
 	flows    Flows
 	former   *policy.Policy // as persisted, once it was read
 	tookOver bool
+	known    recordList
 	last     steady
 	log      func(message string, keysAndValues ...any)
 }
@@ -76,5 +78,24 @@ func New(o Options) *Node {
 	return n
 }
 
-// Records returns the attachments on record.
-func (n *Node) Records() ([]attachment.Attachment, error) { return n.records.List() }
+// racyTime is the age below which a directory may change again without its time showing it: a timer tick before Linux 6.13.
+const racyTime = 50 * time.Millisecond
+
+// Records returns the attachments on record, which are read again only when their directory changed. A Sync asks several times,
+// and most find nothing new.
+func (n *Node) Records() ([]attachment.Attachment, error) {
+	changed := n.recordsChanged()
+	if n.known.valid && n.known.at.Equal(changed) {
+		return n.known.records, nil
+	}
+	records, err := n.records.List()
+	n.known = recordList{valid: err == nil && time.Since(changed) > racyTime, at: changed, records: records}
+	return records, err
+}
+
+// recordList is the records as they were at a time.
+type recordList struct {
+	valid   bool
+	at      time.Time
+	records []attachment.Attachment
+}

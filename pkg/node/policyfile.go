@@ -15,11 +15,7 @@ import (
 const policyFile = "policy.json"
 
 // SavePolicy persists the last good policy, so that after a reboot the first ADD puts it in place before the agent is up.
-// A policy that is there already is not written again.
 func (n *Node) SavePolicy(p policy.Policy) error {
-	if former, err := n.LoadPolicy(); err == nil && former.Equal(p) {
-		return nil
-	}
 	data, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("encode policy: %w", err)

@@ -38,7 +38,7 @@ func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result
 		return Result{}, err
 	}
 	p.Settings.RandomFully = p.Settings.RandomFully && decision.Features.RandomFully
-	records, err := n.records.List()
+	records, err := n.Records()
 	if err != nil {
 		n.log("skipping attachment records that cannot be read", "error", err)
 	}

@@ -2,7 +2,10 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
@@ -20,11 +23,12 @@ type steady struct {
 	records    []attachment.Attachment
 	recordsAt  time.Time
 	runtime    string
+	namespaces string
 	result     Result
 }
 
-// unchanged reports whether the last Sync still holds. It starts no process, and costs one netlink message and one stat per
-// attachment.
+// unchanged reports whether the last Sync still holds. It starts no process, and costs one netlink message and a few stat
+// calls.
 func (n *Node) unchanged(ctx context.Context, p policy.Policy) bool {
 	last := &n.last
 	if !last.valid || !n.policyThere() || !last.policy.Equal(p) || !last.recordsAt.Equal(n.recordsChanged()) || last.runtime != n.runtimeStamp() {
@@ -34,10 +38,8 @@ func (n *Node) unchanged(ctx context.Context, p policy.Policy) bool {
 	if !ok || decision != last.decision {
 		return false
 	}
-	for _, a := range last.records {
-		if a.NetNS.Gone() {
-			return false
-		}
+	if last.namespaces != namespaceStamp(last.records) {
+		return false
 	}
 	generation, ok := generationOf(ctx, b)
 	return ok && generation == last.generation
@@ -61,9 +63,10 @@ func (n *Node) glance(ctx context.Context, p policy.Policy) steady {
 	}
 	seen := steady{policy: p, decision: decision, recordsAt: n.recordsChanged(), runtime: n.runtimeStamp()}
 	var err error
-	if seen.records, err = n.records.List(); err != nil {
+	if seen.records, err = n.Records(); err != nil {
 		return steady{}
 	}
+	seen.namespaces = namespaceStamp(seen.records)
 	seen.generation, seen.valid = generationOf(ctx, b)
 	return seen
 }
@@ -91,4 +94,24 @@ func (n *Node) runtimeStamp() string {
 		return ""
 	}
 	return n.runtime.Stamp()
+}
+
+// namespaceStamp changes when a namespace of an attachment may have gone: it is unmounted by removing its name from a directory.
+// For the few that are named by a process (/proc/PID/ns/net) the directory tells nothing, and each is asked.
+func namespaceStamp(records []attachment.Attachment) string {
+	var b strings.Builder
+	seen := map[string]bool{}
+	for _, a := range records {
+		dir := filepath.Dir(a.NetNS.Path)
+		switch {
+		case strings.HasPrefix(dir, "/proc/"):
+			fmt.Fprintln(&b, a.NetNS.Gone())
+		case a.NetNS.Path != "" && !seen[dir]:
+			seen[dir] = true
+			if info, err := os.Stat(dir); err == nil {
+				fmt.Fprintln(&b, dir, info.ModTime().UnixNano())
+			}
+		}
+	}
+	return b.String()
 }

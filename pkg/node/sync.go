@@ -87,7 +87,7 @@ func (n *Node) persisted() *policy.Policy {
 
 // dropDead detaches what provably lost its network namespace: a runtime can lose a DEL (containerd#12923).
 func (n *Node) dropDead(ctx context.Context, s policy.Settings) error {
-	records, _ := n.records.List()
+	records, _ := n.Records()
 	var failures []error
 	for _, a := range records {
 		if a.NetNS.Gone() {

@@ -12,30 +12,47 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
-// Attach appends the pods' rules in the same transaction that checks for the root rule and for the last rule of the shared
-// chain, which is there exactly when the chain is neither missing nor flushed. Nothing can come between check and append.
+// Attach appends the pods' rules, provided that the root rule stands and the shared chain has rules.
 func (b *Backend) Attach(ctx context.Context, want ruleset.State) error {
 	for _, table := range want.Tables {
-		if err := b.attachTable(ctx, want.Settings, table); err != nil {
+		attach := b.attachLegacy
+		if b.kind == backend.IPTablesNFT {
+			attach = b.attachNFT
+		}
+		if err := attach(ctx, want.Settings, table); err != nil {
 			return fmt.Errorf("attach %s: %w", table.Family, err)
 		}
 	}
 	return nil
 }
 
-func (b *Backend) attachTable(ctx context.Context, s policy.Settings, table ruleset.Table) error {
+// attachLegacy checks in the transaction that appends: for the last rule of the shared chain, which is there exactly when the
+// chain is neither missing nor flushed. The whole table is copied in any case, so checking costs nothing more.
+func (b *Backend) attachLegacy(ctx context.Context, s policy.Settings, table ruleset.Table) error {
 	sc := newScript()
 	sc.check(postrouting, rootRule(s))
 	sc.check(s.Chain, lastRule(s))
 	sc.appendAll(s.PodsChain(), podRules(s, table))
 	_, err := b.restore(ctx, table.Family, sc)
-	if !b.opaque(err) {
-		return incomplete(err)
+	return incomplete(err)
+}
+
+// attachNFT asks the kernel for both and then appends only. A check in the transaction would make iptables-nft read every rule
+// of the chains that it names, ten thousand for as many prefixes, and one of the pods' chain for each pod; appending reads none.
+// What somebody changes in between is repaired like any other change.
+func (b *Backend) attachNFT(ctx context.Context, s policy.Settings, table ruleset.Table) error {
+	roots, err := nftRoots(table.Family, rootRule(s))
+	if err != nil || len(roots) == 0 {
+		return fmt.Errorf("%w: no root rule in POSTROUTING (%v)", backend.ErrIncomplete, err) //nolint:errorlint // the reason does not matter to callers
 	}
-	if roots, peekErr := nftRoots(table.Family, rootRule(s)); peekErr != nil || len(roots) == 0 {
-		return fmt.Errorf("%w: %w", backend.ErrIncomplete, err)
+	if filled, err := nftHasRules(table.Family, s.Chain); err != nil || !filled {
+		return fmt.Errorf("%w: %s is missing or empty (%v)", backend.ErrIncomplete, s.Chain, err) //nolint:errorlint // as above
 	}
-	sc.lines = sc.lines[1:] // the root rule stands, behind one that -C cannot get past
+	sc := newScript()
+	sc.appendAll(s.PodsChain(), podRules(s, table))
+	if sc.empty() {
+		return nil
+	}
 	_, err = b.restore(ctx, table.Family, sc)
 	return incomplete(err)
 }

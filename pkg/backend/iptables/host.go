@@ -144,12 +144,8 @@ func (h Host) flavour(path string) backend.Kind {
 	return backend.IPTablesLegacy
 }
 
-// killDelay is how long a program may take to end after it was killed before its pipes are closed.
-const killDelay = time.Second
-
 func (h Host) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.WaitDelay = killDelay
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Chroot: string(h)}
 	if h != "" {
 		cmd.Dir = "/"

@@ -7,12 +7,10 @@
 package iptables
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -110,26 +108,4 @@ func (e *ExitError) Error() string {
 		return fmt.Sprintf("%s: ended by signal %q: %s", e.Program, e.Signal, line)
 	}
 	return fmt.Sprintf("%s: exit status %d: %s", e.Program, e.Status, line)
-}
-
-// run starts one program and waits for it. The program dies with us: one that lives on, waiting for a lock say, would write
-// behind the back of whoever cleans up after us. That takes staying on one thread, because the kernel means the thread.
-func (h Host) run(ctx context.Context, program string, args []string, input string) (string, error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var stdout, stderr bytes.Buffer
-	cmd := h.command(ctx, program, args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
-	err := cmd.Run()
-	if err == nil {
-		return stdout.String(), nil
-	}
-	if cmd.ProcessState == nil {
-		return "", fmt.Errorf("start %s: %w", program, err)
-	}
-	failed := &ExitError{Program: program, Status: cmd.ProcessState.ExitCode(), Stderr: stderr.String(), Input: input}
-	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		failed.Signal = status.Signal()
-	}
-	return "", failed
 }

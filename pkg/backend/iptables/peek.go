@@ -48,15 +48,33 @@ func nftRoots(family policy.Family, known ...rule) ([]rule, error) {
 	return found, err
 }
 
-// nftRules reads a chain of table nat as the kernel holds it.
-func nftRules(family policy.Family, chain string) ([][]byte, error) {
+// nftHasRules reports whether a chain of table nat is there and not empty.
+func nftHasRules(family policy.Family, chain string) (bool, error) {
+	conn, err := nfnl.DialFamily(nfFamily(family))
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = conn.Close() }()
+	return conn.HasRules(natTable, chain)
+}
+
+// nftRules reads a chain of table nat as the kernel holds it, again where somebody changed the ruleset meanwhile.
+func nftRules(family policy.Family, chain string) (rules [][]byte, err error) {
 	conn, err := nfnl.DialFamily(nfFamily(family))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
-	return conn.RawRules(natTable, chain)
+	for range peekAttempts {
+		if rules, err = conn.RawRules(natTable, chain); !errors.Is(err, nfnl.ErrInterrupted) {
+			return rules, err
+		}
+	}
+	return rules, err
 }
+
+// peekAttempts is for readings that others interrupt. One takes microseconds where they take milliseconds.
+const peekAttempts = 100
 
 // Generation returns the number that every change of nf_tables increments, iptables-nft's changes included; iptables-legacy
 // counts nothing.
