@@ -16,7 +16,6 @@ const (
 	exceptionComment  = "ip-masq-agent: exception inside cluster-local CIDRs, subject to MASQUERADE"
 	masqueradeComment = "ip-masq-agent: outbound traffic should be subject to MASQUERADE (this match must come after cluster-local CIDR matches)"
 	podsRootComment   = "ip-masq-agent: pods"
-	allRootComment    = "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic to our custom IP-MASQ-AGENT chain"
 	podCommentPrefix  = "ipmasq v1"
 )
 
@@ -54,9 +53,14 @@ func renderTable(s policy.Settings, table ruleset.Table) string {
 // rootRule is the one rule of ours in POSTROUTING.
 func rootRule(s policy.Settings) rule {
 	if s.Sources == policy.SourcesAll {
-		return rule{"-m", "comment", "--comment", allRootComment, "-m", "addrtype", "!", "--dst-type", "LOCAL", "-j", s.Chain}
+		return rule{"-m", "comment", "--comment", allRootComment(s), "-m", "addrtype", "!", "--dst-type", "LOCAL", "-j", s.Chain}
 	}
 	return rule{"-m", "comment", "--comment", podsRootComment, "-j", s.PodsChain()}
+}
+
+// allRootComment is the Kubernetes agent's, chain's name included.
+func allRootComment(s policy.Settings) string {
+	return "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic to our custom " + s.Chain + " chain"
 }
 
 // chainRules are the rules of the shared chain: the destinations, then masquerading for everything else.

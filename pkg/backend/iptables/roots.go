@@ -13,7 +13,7 @@ func knownRoots(s policy.Settings) []rule {
 	pods, all := s, s
 	pods.Sources, all.Sources = policy.SourcesPods, policy.SourcesAll
 	quoted := slices.Clone(rootRule(all))
-	quoted[slices.Index(quoted, "--comment")+1] = `"` + allRootComment + `"`
+	quoted[slices.Index(quoted, "--comment")+1] = `"` + allRootComment(s) + `"`
 	return []rule{rootRule(pods), rootRule(all), quoted}
 }
 

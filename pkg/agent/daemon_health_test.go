@@ -1,0 +1,160 @@
+package agent_test
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+)
+
+// TestDaemonProbes follows the probes through a lock that somebody else holds from before the start on. Everybody gives up on
+// it with one clear sentence within 15 seconds.
+func TestDaemonProbes(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.write(t, often)
+		release := lock(t, filepath.Join(r.StateDir, "lock"))
+		agent := r.start(t)
+		r.waitUnready(t, agent, "not read back from the kernel yet")
+		r.alive(t)
+		start := time.Now()
+		got := r.agent(t, "sync")
+		if took := time.Since(start); got.Code != 1 || took > 15*time.Second || !strings.Contains(got.Stderr, "held by somebody else") {
+			t.Errorf("sync: exit %d after %s\n%s", got.Code, took, got.Stderr)
+		}
+		r.waitUnready(t, agent, "held by somebody else")
+		r.alive(t)
+		release()
+		r.waitReady(t, agent)
+		r.alive(t)
+		if status, _ := r.probe("/"); status != http.StatusNotFound {
+			t.Errorf("/ answers %d", status)
+		}
+	})
+}
+
+// alive wants a daemon that is in trouble, or not, to be left alone.
+func (r *rig) alive(t *testing.T) {
+	t.Helper()
+	for _, path := range []string{"/livez", "/healthz"} {
+		if status, body := r.probe(path); status != http.StatusOK || body != "ok\n" {
+			t.Errorf("%s: %d %q", path, status, body)
+		}
+	}
+}
+
+// lock holds a file as another process would: flock is per open file.
+func lock(t *testing.T, path string) (release func()) {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	return func() { _ = file.Close() }
+}
+
+// TestXtablesLock holds the lock that iptables-legacy shares with all its users.
+func TestXtablesLock(t *testing.T) {
+	eachOf(t, func(v variant) bool { return v.name == "legacy" }, func(t *testing.T, r *rig) {
+		r.sync(t)
+		release := lock(t, strings.TrimPrefix(r.Env[0], "XTABLES_LOCKFILE="))
+		start := time.Now()
+		got := r.agent(t, "sync")
+		if took := time.Since(start); got.Code != 1 || took > 15*time.Second || !strings.Contains(got.Stderr, "lock") {
+			t.Errorf("exit %d after %s\n%s", got.Code, took, got.Stderr)
+		}
+		release()
+		r.sync(t)
+	})
+}
+
+// TestDaemonWithoutIPTables starts where no iptables is, and installs one later.
+func TestDaemonWithoutIPTables(t *testing.T) {
+	eachIPTables(t, func(t *testing.T, r *rig) {
+		r.write(t, often)
+		later := t.TempDir() // in PATH from the start, empty until then
+		hidden := func(line []string) []string {
+			const hide = `for f in /usr/sbin/*tables* /sbin/*tables* /usr/local/sbin/*tables* /usr/bin/*tables* /bin/*tables*; do
+				[ ! -e "$f" ] || mount --bind /dev/null "$f"
+			done
+			PATH="$0:$PATH" exec "$@"`
+			return append([]string{"unshare", "--mount", "sh", "-c", hide, later}, line...)
+		}
+		program := multi(t, r)
+		agent := r.Start(t, netnstest.Cmd{Args: hidden(r.command(t, "run", "--backend=iptables"))})
+		r.waitUnready(t, agent, "no usable backend")
+		r.alive(t)
+		got := r.exec(t, hidden(r.command(t, "sync", "--backend=iptables"))...)
+		if got.Code != 1 || !strings.Contains(got.Stderr, "install iptables") {
+			t.Errorf("sync: exit %d\n%s", got.Code, got.Stderr)
+		}
+		install(t, program, later, r.name)
+		r.waitReady(t, agent)
+		if got := r.rules(t); !strings.Contains(got, "10.0.0.0/8") {
+			t.Errorf("after iptables appeared:\n%s", got)
+		}
+	})
+}
+
+// multi copies the program behind the variant's names to where no mount hides it.
+func multi(t *testing.T, r *rig) string {
+	t.Helper()
+	program := strings.TrimSpace(r.Run(t, "sh", "-c", "readlink -f $(command -v iptables-"+r.name+")"))
+	copied := filepath.Join(t.TempDir(), filepath.Base(program))
+	r.Run(t, "cp", program, copied)
+	return copied
+}
+
+func install(t *testing.T, program, dir, variant string) {
+	t.Helper()
+	for _, name := range []string{"iptables-" + variant, "iptables-" + variant + "-restore"} {
+		if err := os.Symlink(program, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestDaemonCannotListen gives addresses that are well formed and not to be had.
+func TestDaemonCannotListen(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		for _, address := range []string{"203.0.113.7:10278", "[2001:db8:ffff::1]:80"} {
+			got := r.agent(t, "run", "--metrics-bind-address", address)
+			if got.Code != 1 || !strings.Contains(got.Stderr, "--metrics-bind-address") || strings.Count(got.Stderr, "\n") != 1 {
+				t.Errorf("%s: exit %d\n%s", address, got.Code, got.Stderr)
+			}
+		}
+		r.startReady(t)
+		got := r.agent(t, "run", "--state-dir", t.TempDir())
+		if got.Code != 1 || !strings.Contains(got.Stderr, "address already in use") {
+			t.Errorf("taken: exit %d\n%s", got.Code, got.Stderr)
+		}
+	})
+}
+
+// TestStateDirectories gives directories that cannot be used: one clear error, and what stands stays.
+func TestStateDirectories(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.sync(t)
+		before := r.rules(t)
+		file := filepath.Join(t.TempDir(), "file")
+		overwrite(t, file, "")
+		for _, c := range [][]string{
+			{"run", "--state-dir", file}, {"sync", "--state-dir", file}, {"sync", "--state-dir", "/proc/nowhere"}, {"sync", "--data-dir", file},
+		} {
+			if got := r.agent(t, c[0], c[1:]...); got.Code != 1 || !strings.Contains(lastLine(got.Stderr), c[2]) {
+				t.Errorf("%v: exit %d\n%s", c, got.Code, got.Stderr)
+			}
+		}
+		if after := r.rules(t); after != before {
+			t.Errorf("the rules changed:\n%s", after)
+		}
+	})
+}

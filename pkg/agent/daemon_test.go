@@ -1,0 +1,191 @@
+package agent_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+)
+
+// patience is for what has to happen at all; a loaded machine may take a while.
+const patience = 10 * time.Second
+
+// often is a short interval between resyncs, never a resync that a test will wait for.
+const (
+	often = "resyncInterval: 200ms\n"
+	never = "resyncInterval: 1h\n"
+)
+
+// start runs the daemon until the test ends.
+func (r *rig) start(t *testing.T, args ...string) *netnstest.Process {
+	t.Helper()
+	return r.Start(t, netnstest.Cmd{Args: r.command(t, "run", args...)})
+}
+
+// startReady runs the daemon and waits for its rules.
+func (r *rig) startReady(t *testing.T, args ...string) *netnstest.Process {
+	t.Helper()
+	agent := r.start(t, args...)
+	r.waitReady(t, agent)
+	return agent
+}
+
+func (r *rig) waitReady(t *testing.T, agent *netnstest.Process) {
+	t.Helper()
+	r.eventually(t, agent, "ready", func() bool { status, _ := r.probe("/readyz"); return status == http.StatusOK })
+}
+
+// waitUnready waits for a 503 whose body has the reason.
+func (r *rig) waitUnready(t *testing.T, agent *netnstest.Process, reason string) {
+	t.Helper()
+	r.eventually(t, agent, "not ready because of "+reason, func() bool {
+		status, body := r.probe("/readyz")
+		return status == http.StatusServiceUnavailable && strings.Contains(body, reason)
+	})
+}
+
+// eventually is netnstest.Eventually that shows the agent's log when it fails.
+func (r *rig) eventually(t *testing.T, agent *netnstest.Process, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			status, body := r.probe("/readyz")
+			t.Fatalf("not within %s: %s\n/readyz: %d %s\n%s\n%s", patience, what, status, body, r.rules(t), agent.Output())
+		}
+	}
+}
+
+// probe asks one of the daemon's probes; the status is 0 when nobody answers.
+func (r *rig) probe(path string) (status int, body string) {
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		return r.DialContext(ctx, network, address)
+	}
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	response, err := client.Get("http://127.0.0.1:10278" + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer response.Body.Close()
+	data, _ := io.ReadAll(response.Body)
+	return response.StatusCode, string(data)
+}
+
+// TestDaemonReloads changes the file in every way that files change; no resync is due meanwhile.
+func TestDaemonReloads(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.write(t, never)
+		agent := r.startReady(t)
+		t.Run("rename", func(t *testing.T) {
+			r.reloads(t, agent, func(content string) { r.write(t, content) })
+		})
+		t.Run("in place", func(t *testing.T) {
+			r.reloads(t, agent, func(content string) { overwrite(t, r.config, content) })
+		})
+		t.Run("removed", func(t *testing.T) {
+			if err := os.Remove(r.config); err != nil {
+				t.Fatal(err)
+			}
+			r.eventually(t, agent, "the defaults", func() bool { return strings.Contains(r.rules(t), "172.16.0.0/12") })
+		})
+	})
+}
+
+func TestDaemonReloadsConfigMap(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		config := netnstest.NewConfigMap(t, "config", never)
+		agent := r.startReady(t, "--config", config.Path)
+		r.reloads(t, agent, func(content string) { config.Update(t, content) })
+	})
+}
+
+func TestDaemonReloadsDirectory(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		dir := t.TempDir()
+		overwrite(t, filepath.Join(dir, "ip-masq-interval"), never)
+		agent := r.startReady(t, "--config", dir)
+		r.reloads(t, agent, func(content string) { overwrite(t, filepath.Join(dir, "ip-masq-list"), content) })
+		if got := r.rules(t); strings.Contains(got, "172.16.0.0/12") {
+			t.Errorf("the defaults beside a list:\n%s", got)
+		}
+	})
+}
+
+// reloads fails unless one of three changes is in the kernel within a second: a loaded machine may delay one, not all of them.
+func (r *rig) reloads(t *testing.T, agent *netnstest.Process, change func(content string)) {
+	t.Helper()
+	best := time.Hour
+	for i := 1; i <= 3 && best > time.Second; i++ {
+		cidr := fmt.Sprintf("10.%d.0.0/16", i)
+		start := time.Now()
+		change(never + "nonMasqueradeCIDRs: [" + cidr + "]\n")
+		r.eventually(t, agent, cidr, func() bool { return strings.Contains(r.rules(t), cidr) })
+		best = min(best, time.Since(start))
+	}
+	if best > time.Second {
+		t.Errorf("the quickest of three changes took %s", best)
+	}
+}
+
+func overwrite(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDaemonObeysSIGHUP(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.write(t, never)
+		agent := r.startReady(t)
+		before := r.rules(t)
+		r.exec(t, r.flush...)
+		if err := agent.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		r.eventually(t, agent, "the rules again", func() bool { return r.rules(t) == before })
+	})
+}
+
+func TestDaemonEndsOnSIGTERM(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		agent := r.startReady(t)
+		before := r.rules(t)
+		start := time.Now()
+		if code := agent.Stop(syscall.SIGTERM, patience); code != 0 || time.Since(start) > 5*time.Second {
+			t.Errorf("exit %d after %s\n%s", code, time.Since(start), agent.Output())
+		}
+		if after := r.rules(t); after != before || before == "" {
+			t.Errorf("the rules did not stay:\n%s", after)
+		}
+	})
+}
+
+func TestDaemonIsAlone(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		first := r.startReady(t)
+		start := time.Now()
+		got := r.agent(t, "run", "--metrics-bind-address=")
+		if took := time.Since(start); got.Code != 1 || took > 2*time.Second {
+			t.Errorf("exit %d after %s", got.Code, took)
+		}
+		if !strings.Contains(got.Stderr, "process "+strconv.Itoa(first.Pid)+" holds") || strings.Count(got.Stderr, "\n") != 1 {
+			t.Errorf("want one line that names process %d:\n%s", first.Pid, got.Stderr)
+		}
+		first.Stop(syscall.SIGKILL, patience)
+		r.exec(t, r.flush...)
+		second := r.startReady(t)
+		if got := r.rules(t); !strings.Contains(got, "10.0.0.0/8") {
+			t.Errorf("after kill -9 and a new start:\n%s\n%s", got, second.Output())
+		}
+	})
+}
