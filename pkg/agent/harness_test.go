@@ -25,6 +25,13 @@ type variant struct {
 var variants = []variant{
 	iptablesVariant("nft"),
 	iptablesVariant("legacy"),
+	{
+		name: "nftables", tools: []string{"nft"},
+		path:  func(t *testing.T) string { return netnstest.NoIPTables(t) },
+		flags: []string{"--backend=nftables"},
+		list:  []string{"nft", "list", "table", "inet", "ip-masq-agent"},
+		flush: []string{"nft", "flush", "chain", "inet", "ip-masq-agent", "IP-MASQ-AGENT"},
+	},
 }
 
 func iptablesVariant(name string) variant {
