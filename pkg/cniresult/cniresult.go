@@ -40,13 +40,27 @@ func Parse(raw []byte, fallback string) (*Result, error) {
 			return nil, fmt.Errorf("decode result: %w", err)
 		}
 	}
-	if result.typed, err = create.Create(about.CNIVersion, raw); err != nil {
-		return nil, fmt.Errorf("decode result: %w", err)
-	}
-	if result.current, err = current.NewResultFromResult(result.typed); err != nil {
+	if err := result.decode(about.CNIVersion, raw); err != nil {
 		return nil, fmt.Errorf("decode result: %w", err)
 	}
 	return result, nil
+}
+
+func (r *Result) decode(version string, raw []byte) (err error) {
+	defer caught(&err)
+	if r.typed, err = create.Create(version, raw); err != nil {
+		return err
+	}
+	r.current, err = current.NewResultFromResult(r.typed)
+	return err
+}
+
+// caught makes an error of a panic: the library's conversions follow every pointer, and an item may be null. A broken file
+// of one pod must not end the agent.
+func caught(err *error) {
+	if problem := recover(); problem != nil {
+		*err = fmt.Errorf("the result has an empty item: %v", problem)
+	}
 }
 
 // versioned adds the version, without which the library decodes nothing.
@@ -64,11 +78,16 @@ func (r *Result) As(version string) (any, error) {
 	if r.version == version {
 		return json.RawMessage(r.raw), nil
 	}
-	converted, err := r.typed.GetAsVersion(version)
+	converted, err := r.convert(version)
 	if err != nil {
 		return nil, fmt.Errorf("convert result to cniVersion %s: %w", version, err)
 	}
 	return converted, nil
+}
+
+func (r *Result) convert(version string) (converted types.Result, err error) {
+	defer caught(&err)
+	return r.typed.GetAsVersion(version)
 }
 
 // Addresses selects the addresses that the pod sends from: those without an interface, on the interface of the attachment, or

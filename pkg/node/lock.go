@@ -52,8 +52,15 @@ func flock(ctx context.Context, path string, how int) (*os.File, error) {
 		return file, nil
 	}
 	start := time.Now()
-	locked := make(chan error, 1)
-	go func() { locked <- flockNow(fd, how) }()
+	locked := make(chan error)
+	go func() {
+		err := flockNow(fd, how)
+		select {
+		case locked <- err:
+		case <-ctx.Done(): // the call cannot be called off, but nobody waits for what it got
+			_ = file.Close()
+		}
+	}()
 	select {
 	case err = <-locked:
 		if err == nil {
@@ -62,8 +69,6 @@ func flock(ctx context.Context, path string, how int) (*os.File, error) {
 		_ = file.Close()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	case <-ctx.Done():
-		// The call cannot be called off: once it has the lock, it gives it back.
-		go func() { <-locked; _ = file.Close() }()
 		return nil, fmt.Errorf("%w: %s is held by somebody else for %s; see who with `fuser %s`",
 			backend.ErrBusy, path, time.Since(start).Round(time.Second), path)
 	}

@@ -3,18 +3,24 @@ package policy
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
+	"strings"
 )
 
-// chainName allows what every backend can hold without quoting.
-var chainName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+// chainCharacters are what every backend takes without quoting.
+const chainCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
+
+// reservedNames are built-in chains and targets: a chain of ours by such a name would be somebody else's, or be taken for a verdict.
+const reservedNames = " PREROUTING INPUT FORWARD OUTPUT POSTROUTING ACCEPT DROP RETURN QUEUE MASQUERADE SNAT DNAT NETMAP REDIRECT "
 
 // ValidateChain reports why a name cannot be the shared chain's.
 func ValidateChain(name string) error {
 	if len(name) > MaxChain {
 		return fmt.Errorf("chain name %q has %d characters: want at most %d, because %q is appended", name, len(name), MaxChain, "-PODS")
 	}
-	if !chainName.MatchString(name) {
+	if strings.Contains(reservedNames, " "+strings.ToUpper(name)+" ") {
+		return fmt.Errorf("chain name %q is the kernel's own: choose another", name)
+	}
+	if name == "" || name[0] == '-' || name[0] == '.' || strings.Trim(name, chainCharacters) != "" {
 		return fmt.Errorf("chain name %q: want letters, digits, dashes, dots and underscores, and no dash in front", name)
 	}
 	return nil

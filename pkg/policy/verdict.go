@@ -1,10 +1,9 @@
 package policy
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
+	"sort"
 )
 
 // Verdict is what happens to the source address of a new connection.
@@ -73,7 +72,9 @@ func specificFirst(all []Destination) {
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b Destination) int {
-		return cmp.Or(cmp.Compare(place[a.Prefix], place[b.Prefix]), cmp.Compare(b.Prefix.Bits(), a.Prefix.Bits()))
+	// Not slices.SortStableFunc: each use of that is compiled once more, into a plugin that is to stay small.
+	sort.SliceStable(all, func(i, j int) bool {
+		a, b := all[i].Prefix, all[j].Prefix
+		return place[a] < place[b] || (place[a] == place[b] && a.Bits() > b.Bits())
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"sort"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -79,8 +80,14 @@ func ofFamily(pods []Pod, family policy.Family) []Pod {
 			out = append(out, pod)
 		}
 	}
-	slices.SortFunc(out, Pod.Compare)
+	Sort(out)
 	return slices.Compact(out)
+}
+
+// Sort puts pods in the order of Compare. It is not slices.SortFunc, which is compiled once more for every type, into a plugin
+// that is to stay small.
+func Sort(pods []Pod) {
+	sort.SliceStable(pods, func(i, j int) bool { return pods[i].Compare(pods[j]) < 0 })
 }
 
 // Compare orders pods by address, then owner.

@@ -99,7 +99,9 @@ func podOf(m member) (ruleset.Pod, bool) {
 // that two records with one address do not change the set at every resync; otherwise the first in order of the ids gets it.
 func claim(pods []ruleset.Pod, now []member) []member {
 	var members []member
-	for _, pod := range slices.SortedFunc(slices.Values(pods), ruleset.Pod.Compare) {
+	sorted := slices.Clone(pods)
+	ruleset.Sort(sorted)
+	for _, pod := range sorted {
 		m := podMember(pod)
 		switch n := len(members); {
 		case n == 0 || members[n-1].first != m.first:

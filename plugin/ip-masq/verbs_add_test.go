@@ -1,0 +1,191 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// TestAddKeepsWhatStands is A19: whatever stands in the shared chain stays, and so does everything of others.
+func TestAddKeepsWhatStands(t *testing.T) {
+	const odd = "-d 203.0.113.0/24 -j RETURN"
+	tests := []struct{ name, before string }{
+		{"A19 the chain of another agent", ":IP-MASQ-AGENT - [0:0]\n-A IP-MASQ-AGENT " + odd},
+		{"A19 the chain and rules of others", ":IP-MASQ-AGENT - [0:0]\n:OTHER - [0:0]\n-A IP-MASQ-AGENT " + odd + "\n-A POSTROUTING -j OTHER\n-A OTHER -j IP-MASQ-AGENT"},
+		{"A19 both chains, no root rule", ":IP-MASQ-AGENT - [0:0]\n:IP-MASQ-AGENT-PODS - [0:0]\n-A IP-MASQ-AGENT " + odd},
+	}
+	eachIPTables(t, func(t *testing.T, v variant) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				h := newHost(t, v)
+				h.restore(t, "*nat\n"+tt.before+"\nCOMMIT\n")
+				for _, container := range []string{"a", "a", "b"} {
+					h.add(t, container, "10.1.0."+string(container[0]-'a'+'2'))
+				}
+				want := table{Roots: 1, Chain: []string{odd}, Pods: []string{podLine("10.1.0.2", "a"), podLine("10.1.0.3", "b")}}
+				h.wantTable(t, policy.IPv4, want)
+				if got := strings.Join(h.save(t, policy.IPv4), "\n"); strings.Contains(tt.before, "OTHER") && strings.Count(got, "OTHER") != 3 {
+					t.Errorf("rules of others changed:\n%s", got)
+				}
+			})
+		}
+	})
+}
+
+// TestAddAgain is A20: one owner has the addresses of its last ADD, and no others.
+func TestAddAgain(t *testing.T) {
+	tests := []struct {
+		name         string
+		first, again []string
+	}{
+		{"A20 the same", []string{"10.1.0.2"}, []string{"10.1.0.2"}},
+		{"A20 another", []string{"10.1.0.2"}, []string{"10.1.0.3"}},
+		{"A20 one more", []string{"10.1.0.2"}, []string{"10.1.0.2", "10.1.0.3"}},
+		{"A20 one less", []string{"10.1.0.2", "10.1.0.3"}, []string{"10.1.0.3"}},
+		{"A20 none any more", []string{"10.1.0.2"}, nil},
+		{"A20 a second family", []string{"10.1.0.2"}, []string{"10.1.0.2", "fd00:1::2"}},
+		{"A20 the second family gone", []string{"10.1.0.2", "fd00:1::2"}, []string{"10.1.0.2"}},
+		{"A20 the other family", []string{"10.1.0.2"}, []string{"fd00:1::2"}},
+	}
+	eachVariant(t, func(t *testing.T, v variant) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				h := newHost(t, v)
+				h.must(t, h.request("ADD", "a", tt.first...).set("enableIPv6", true))
+				for range 2 {
+					h.must(t, h.request("ADD", "a").set("prevResult", h.result(tt.again...)).set("enableIPv6", true))
+					if got, want := strings.Join(h.addresses(t), " "), strings.Join(tt.again, " "); got != want {
+						t.Errorf("rules for %q, want %q", got, want)
+					}
+				}
+			})
+		}
+	})
+}
+
+// TestAddMends is A23: what of the node's state is missing, the next ADD puts back, the former pods included.
+func TestAddMends(t *testing.T) {
+	tests := []struct {
+		name   string
+		damage string
+	}{
+		{"A23 shared chain emptied", "iptables -t nat -F IP-MASQ-AGENT"},
+		{"A23 root rule gone", "iptables -t nat -F POSTROUTING"},
+		{"A23 pods' chain emptied", "iptables -t nat -F IP-MASQ-AGENT-PODS && iptables -t nat -F IP-MASQ-AGENT"},
+		{"A23 root rule and pods' chain gone", "iptables -t nat -F POSTROUTING && iptables -t nat -F IP-MASQ-AGENT-PODS && iptables -t nat -X IP-MASQ-AGENT-PODS"},
+		{"A23 everything gone", "iptables -t nat -F && iptables -t nat -X"},
+	}
+	eachIPTables(t, func(t *testing.T, v variant) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				h := newHost(t, v)
+				h.add(t, "a", "10.1.0.2")
+				h.Run(t, "sh", "-ec", tt.damage)
+				h.add(t, "b", "10.1.0.3")
+				h.wantPods(t, podLine("10.1.0.2", "a"), podLine("10.1.0.3", "b"))
+			})
+		}
+	})
+}
+
+// TestAddRefillsInOneTransaction: at no time may a pod's rule lead to a chain that masquerades nothing.
+func TestAddRefillsInOneTransaction(t *testing.T) {
+	eachIPTables(t, func(t *testing.T, v variant) {
+		for _, damage := range []string{"", "-F IP-MASQ-AGENT"} {
+			h := newHost(t, v)
+			log := filepath.Join(t.TempDir(), "log")
+			h.wrap(t, `echo "# run" >>`+log+`; tee -a `+log+` | "$REAL" "$@"`)
+			h.add(t, "a", "10.1.0.2")
+			if damage != "" {
+				h.nat(t, strings.Fields(damage)...)
+				h.add(t, "a", "10.1.0.2")
+			}
+			runs := strings.Split(string(readFile(t, log)), "# run\n")
+			last := runs[len(runs)-1]
+			if fills, pods := strings.Count(last, "-A IP-MASQ-AGENT -"), strings.Count(last, "-A IP-MASQ-AGENT-PODS"); fills != 5 || (damage == "" && pods != 1) {
+				t.Errorf("the last transaction is\n%s", last)
+			}
+			h.wantPods(t, podLine("10.1.0.2", "a"))
+		}
+	})
+}
+
+// TestAddAfterBoot is A23 too: the first ADD puts the agent's last policy in place, long before the agent is up. Its settings
+// overrule the plugin's own keys.
+func TestAddAfterBoot(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v variant) {
+		before := newHost(t, v)
+		before.sync(t, "nonMasqueradeCIDRs: [10.0.0.0/8, fd00:9::/64]\nmasqLinkLocal: true\n", "--enable-ipv6")
+		h := newHost(t, v)
+		h.dataDir = before.dataDir
+		h.must(t, h.request("ADD", "a", "10.1.0.2", "fd00:1::2").set("enableIPv6", false).set("masqChain", "NOT-THIS"))
+		h.wantTable(t, policy.IPv4, table{Roots: 1, Chain: h.chainOf("10.0.0.0/8"), Pods: []string{podLine("10.1.0.2", "a")}})
+		h.wantTable(t, policy.IPv6, table{Roots: 1, Chain: h.chainOf("fe80::/10", "fd00:9::/64"), Pods: []string{podLine("fd00:1::2", "a")}})
+		h.del(t, "a")
+		h.wantTable(t, policy.IPv6, table{Roots: 1, Chain: h.chainOf("fe80::/10", "fd00:9::/64")})
+	})
+}
+
+// TestPersistedPolicyIsBroken: a file that cannot be used must not keep pods from starting.
+func TestPersistedPolicyIsBroken(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v variant) {
+		for _, text := range []string{"", "{", "null", `{"settings": {"chain": "-F"}}`, `{"nonMasqueradeCIDRs": ["10.0.0.1/8"]}`} {
+			h := newHost(t, v)
+			writeFile(t, filepath.Join(h.dataDir, "policy.json"), text)
+			h.add(t, "a", "10.1.0.2")
+			h.wantPods(t, podLine("10.1.0.2", "a"))
+			h.del(t, "a")
+			h.wantPods(t)
+		}
+	})
+}
+
+// TestChainKey is the key masqChain.
+func TestChainKey(t *testing.T) {
+	eachIPTables(t, func(t *testing.T, v variant) {
+		h := newHost(t, v)
+		r := h.request("ADD", "a", "10.1.0.2").set("masqChain", "MY_masq.1")
+		for _, verb := range []string{"ADD", "ADD", "CHECK", "STATUS"} {
+			h.must(t, r.as(verb))
+		}
+		h.nat(t, "-C", "POSTROUTING", "-m", "comment", "--comment", "ip-masq-agent: pods", "-j", "MY_masq.1-PODS")
+		if got := h.Run(t, h.iptables(policy.IPv4), "-t", "nat", "-S", "MY_masq.1-PODS"); !strings.Contains(got, "-g MY_masq.1\n") {
+			t.Errorf("the pods' chain is\n%s", got)
+		}
+		h.must(t, r.as("DEL"))
+		if got := h.Run(t, h.iptables(policy.IPv4), "-t", "nat", "-S", "MY_masq.1-PODS"); got != "-N MY_masq.1-PODS\n" {
+			t.Errorf("the pods' chain is\n%s", got)
+		}
+	})
+}
+
+// TestOptOut keeps a pod's own address: by the network's key, or by the pod's annotation.
+func TestOptOut(t *testing.T) {
+	tests := []struct {
+		name string
+		edit func(*request)
+	}{
+		{"key", key("masquerade", false)},
+		{"annotation", key("runtimeConfig", annotated("false"))},
+		{"annotation against the key", both(key("masquerade", true), key("runtimeConfig", annotated("false")))},
+	}
+	eachVariant(t, func(t *testing.T, v variant) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				h := newHost(t, v)
+				h.add(t, "b", "10.1.0.9")
+				r := h.request("ADD", "a", "10.1.0.2")
+				out := h.request("ADD", "a", "10.1.0.2")
+				tt.edit(out)
+				for _, step := range []*request{out, out.as("CHECK"), r, out, out.as("CHECK"), out.as("DEL")} {
+					h.must(t, step)
+				}
+				h.wantPods(t, podLine("10.1.0.9", "b"))
+				h.must(t, r)
+				h.wantPods(t, podLine("10.1.0.9", "b"), podLine("10.1.0.2", "a"))
+			})
+		}
+	})
+}
