@@ -1,0 +1,13 @@
+// Command ip-masq-installer puts the CNI plugin ip-masq on a node and into the network that the node's container runtime
+// loads, keeps it there, and takes it out again.
+package main
+
+import (
+	"os"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/install"
+)
+
+func main() {
+	os.Exit(install.Program{Stdout: os.Stdout, Stderr: os.Stderr}.Main(os.Args[1:]))
+}

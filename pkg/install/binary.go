@@ -1,0 +1,138 @@
+package install
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec" //nolint:depguard // a plugin is proved by running it: bounded in time, its verb the only environment, no shell
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// versionTime bounds the plugin's answer to VERSION.
+const versionTime = 10 * time.Second
+
+const binaryMode = 0o755
+
+func (o Options) source() string { return filepath.Join(o.SourceDir, pluginType) }
+func (o Options) target() string { return filepath.Join(o.BinDir, pluginType) }
+
+// uptodate says whether the plugin that is there is the one to install.
+func (o Options) uptodate() (bool, error) {
+	if _, err := os.Stat(o.source()); err != nil {
+		return false, fmt.Errorf("the plugin to install (--source-dir): %w", err)
+	}
+	info, err := os.Lstat(o.target())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, o.binDir()
+	}
+	if err != nil {
+		return false, fmt.Errorf("the installed plugin: %w", err)
+	}
+	if info.IsDir() {
+		return false, fmt.Errorf("%s is a directory, where the plugin belongs", o.target())
+	}
+	if !info.Mode().IsRegular() || info.Mode().Perm() != binaryMode {
+		return false, nil
+	}
+	return sameContent(o.source(), o.target())
+}
+
+func (o Options) binDir() error {
+	_, err := os.Stat(o.BinDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return notNow("there is no directory %s (--cni-bin-dir); the runtime looks for plugins in one that exists", o.BinDir)
+	}
+	return err
+}
+
+// stageBinary copies the plugin beside its place and runs it there, so that what answered is what will be named.
+func (o Options) stageBinary(ctx context.Context) (*staged, []string, error) {
+	source, err := os.Open(o.source())
+	if err != nil {
+		return nil, nil, fmt.Errorf("the plugin to install (--source-dir): %w", err)
+	}
+	defer func() { _ = source.Close() }()
+	s, err := stage(o.target(), source, func(f *os.File) error { return f.Chmod(binaryMode) })
+	if err != nil {
+		return nil, nil, err
+	}
+	versions, err := o.prove(ctx, s.temp)
+	if err != nil {
+		s.discard()
+		return nil, nil, err
+	}
+	return s, versions, nil
+}
+
+// prove compares a copy with the source and asks it for its versions.
+func (o Options) prove(ctx context.Context, copied string) ([]string, error) {
+	equal, err := sameContent(o.source(), copied)
+	if err == nil && !equal {
+		err = errors.New("the copy differs from its source")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", o.target(), err)
+	}
+	versions, err := supportedVersions(ctx, copied)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not a plugin that works here, so the present one stays: %w", o.source(), err)
+	}
+	return versions, nil
+}
+
+// supportedVersions runs VERSION, the one verb that needs nothing but its name.
+func supportedVersions(ctx context.Context, plugin string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, versionTime)
+	defer cancel()
+	var stdout, stderr answer
+	cmd := exec.CommandContext(ctx, plugin)
+	cmd.Env = []string{"CNI_COMMAND=VERSION", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Stdin = strings.NewReader(`{"cniVersion":"1.1.0"}`)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	// What the plugin started ends with it, and cannot hold its output open.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	if err := cmd.Run(); err != nil {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("no answer within %s", versionTime)
+		}
+		return nil, fmt.Errorf("VERSION: %w %s", err, firstLine(stderr))
+	}
+	return decodeVersions(stdout)
+}
+
+// answer is what a plugin printed. One that prints without end is cut off.
+type answer []byte
+
+func (a *answer) Write(text []byte) (int, error) {
+	if len(*a)+len(text) > 1<<20 {
+		return 0, errors.New("it prints without end")
+	}
+	*a = append(*a, text...)
+	return len(text), nil
+}
+
+func decodeVersions(answer []byte) ([]string, error) {
+	var decoded struct {
+		Supported []string `json:"supportedVersions"`
+	}
+	if err := json.Unmarshal(answer, &decoded); err != nil {
+		return nil, fmt.Errorf("VERSION: the answer %q cannot be decoded: %w", firstLine(answer), err)
+	}
+	if len(decoded.Supported) == 0 {
+		return nil, fmt.Errorf("VERSION: the answer %q has no supportedVersions", firstLine(answer))
+	}
+	return decoded.Supported, nil
+}
+
+func firstLine(text []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
+	return line[:min(len(line), 200)]
+}

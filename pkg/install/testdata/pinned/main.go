@@ -1,0 +1,16 @@
+// Command pinned is ip-masq-installer on one thread: strace counts system calls by thread, and a test that ends the program at
+// the n-th one needs all of them on the same.
+package main
+
+import (
+	"os"
+	"runtime"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/install"
+)
+
+func init() { runtime.LockOSThread() }
+
+func main() {
+	os.Exit(install.Program{Stdout: os.Stdout, Stderr: os.Stderr}.Main(os.Args[1:]))
+}
