@@ -3,6 +3,8 @@
 
 BACKEND ?= auto
 BENCH   ?= .
+SOAK_TIME ?= 10m
+SOAK_SEED ?=
 
 export CGO_ENABLED ?= 0
 
@@ -19,20 +21,29 @@ demo: build ## show the main job on real packets (as root; BACKEND=auto|iptables
 	@bin/tools/demo -backend=$(BACKEND)
 
 test: build ## install what the tests need, and run them all (as root)
-	@scripts/setup test
-	go test -count=1 -timeout 20m ./...
+	@scripts/setup test deploy runtime
+	go test -count=1 -p 1 -timeout 20m ./...
+	cd tools/deploy && go test -count=1 -p 1 -timeout 10m ./...
+	cd tools/runtime && go test -count=1 -p 1 -timeout 10m ./...
 
 check: build ## formatter, linters, vet, race tests, shellcheck
 	@scripts/setup test check
 	@CGO_ENABLED=1 scripts/check
 
+image: ## build the container image without an engine, into bin/image/: an OCI layout, and tars for docker load
+	@go run ./scripts/image
+
 lint: ## the quick part of check: all but the tests
 	@scripts/setup check
 	@scripts/check lint
 
-bench: build ## measure pod attach and resync against the usual ways (BENCH=regexp)
+bench: build ## measure against the usual ways, minutes; report in bin/bench/ (BENCH=Plugin|Agent|Datapath, BENCH_FULL=1)
 	@scripts/setup test
-	go test -run='^$$' -bench='$(BENCH)' -timeout 60m ./...
+	@BENCH='$(BENCH)' scripts/bench
+
+soak: ## break everything at once for ten minutes, against a model (SOAK_TIME=1h, SOAK_SEED=n)
+	@scripts/setup test
+	SOAK_TIME=$(SOAK_TIME) SOAK_SEED=$(SOAK_SEED) go test ./pkg/soak -count=1 -timeout 0 -v
 
 fmt: ## format the Go code
 	@scripts/setup check
@@ -46,4 +57,4 @@ clean: ## remove what was built
 	rm -rf bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check lint bench fmt golden clean
+.PHONY: help build demo test check image lint bench soak fmt golden clean

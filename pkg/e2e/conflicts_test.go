@@ -1,0 +1,38 @@
+package e2e
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestStatusNamesConflicts: what defeats the policy and is not ours to remove is named with its owner, its rule and the way
+// out, and is left alone. That all of it is found is shown where it is looked for.
+func TestStatusNamesConflicts(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.attached(t, "a")
+		r.sync(t)
+		if s := r.status(t, "--cni-conf-dir", r.ConfDir); len(s.Conflicts) != 0 {
+			t.Fatalf("on a node of ours alone: %+v", s.Conflicts)
+		}
+		list := strings.Replace(conflist(network, plain), `"isGateway": true`, `"isGateway": true, "ipMasq": true`, 1)
+		overwrite(t, filepath.Join(r.ConfDir, "10-pods.conflist"), list)
+		rule := "-A POSTROUTING -s 10.244.0.0/24 -m comment --comment \"flanneld masq\" -j MASQUERADE"
+		r.sh(t, "iptables -t nat "+strings.Replace(rule, "-A", "-I", 1))
+		s := r.status(t, "--cni-conf-dir", r.ConfDir)
+		text := r.agent(t, "status", "--cni-conf-dir", r.ConfDir).Stdout
+		for _, what := range []string{"ipMasq", "flanneld masq"} {
+			found := false
+			for _, c := range s.Conflicts {
+				found = found || strings.Contains(c.Rule, what) && c.Owner != "" && c.Where != "" && c.WayOut != ""
+			}
+			if !found || !strings.Contains(text, what) {
+				t.Errorf("%s is not named in %+v\n%s", what, s.Conflicts, text)
+			}
+		}
+		r.sync(t)
+		if rules := r.Run(t, "iptables", "-t", "nat", "-S", "POSTROUTING"); !strings.Contains(rules, rule) {
+			t.Errorf("a stranger's rule is gone:\n%s", rules)
+		}
+	})
+}

@@ -1,0 +1,84 @@
+package e2e
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+)
+
+const explained = never + `nonMasqueradeCIDRs: [10.0.0.0/8, 192.0.2.0/24, 10.99.0.0/24]
+masqueradeCIDRs: [10.99.0.0/16]
+`
+
+// explainCases: what is said of a packet from a pod (or, with "from", from elsewhere). Those with "shown" are shown by a packet.
+var explainCases = []struct {
+	name, from, dst string
+	flags           string
+	verdict, prefix string
+	reason          string
+	shown           bool
+}{
+	{name: "no prefix", dst: "198.51.100.7", verdict: "masquerade", reason: "no prefix of the policy", shown: true},
+	{name: "kept", dst: "192.0.2.2", verdict: "keep", prefix: "192.0.2.0/24", reason: "most specific prefix", shown: true},
+	{name: "exception", dst: "10.99.7.7", verdict: "masquerade", prefix: "10.99.0.0/16", reason: "most specific prefix", shown: true},
+	{name: "exception to the exception", dst: "10.99.0.2", verdict: "keep", prefix: "10.99.0.0/24", reason: "most specific prefix", shown: true},
+	{name: "link-local", dst: "169.254.169.254", verdict: "keep", prefix: "169.254.0.0/16", reason: "most specific prefix"},
+	{name: "local", dst: "192.0.2.1", verdict: "keep", reason: "an address of this node"},
+	{name: "multicast", dst: "239.1.2.3", verdict: "keep", reason: "multicast"},
+	{name: "not a pod", from: "10.244.9.9", dst: "198.51.100.7", verdict: "keep", reason: "no address of an attached pod"},
+	{name: "not a pod, and all are masqueraded", from: "10.244.9.9", dst: "198.51.100.7", flags: "--sources=all", verdict: "masquerade", reason: "no prefix of the policy"},
+	{name: "IPv6 is off", dst: "2001:db8::2", verdict: "keep", reason: "IPv6 is off"},
+	{name: "IPv6 is on", dst: "2001:db8::2", flags: "--enable-ipv6", verdict: "masquerade", reason: "no prefix of the policy"},
+	{name: "IPv6 kept", dst: "fd00:99::2", flags: "--enable-ipv6", verdict: "keep", prefix: "fc00::/7", reason: "most specific prefix"},
+}
+
+// TestExplain: each answer in both forms, and held against a packet.
+func TestExplain(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		p := r.attached(t, "a")
+		r.write(t, explained)
+		r.sync(t)
+		r.Internet.AddAddr(t, "198.51.100.7")
+		r.Corp.AddAddr(t, "10.99.7.7")
+		for _, c := range explainCases {
+			t.Run(c.name, func(t *testing.T) {
+				src := p.Addrs[0].String()
+				if strings.Contains(c.dst, ":") {
+					src = p.Addrs[1].String()
+				}
+				if c.from != "" {
+					src = c.from
+				}
+				args := append([]string{"--src", src, "--dst", c.dst}, strings.Fields(c.flags)...)
+				got := r.agent(t, "explain", append(args, "--output", "json")...)
+				var e struct{ Src, Dst, Verdict, Prefix, Reason string }
+				if err := json.Unmarshal([]byte(got.Stdout), &e); err != nil || got.Code != 0 || got.Stderr != "" {
+					t.Fatalf("exit %d, %v\n%s%s", got.Code, err, got.Stdout, got.Stderr)
+				}
+				if e.Src != src || e.Dst != c.dst || e.Verdict != c.verdict || e.Prefix != c.prefix || !strings.Contains(e.Reason, c.reason) {
+					t.Errorf("got %+v", e)
+				}
+				text := r.agent(t, "explain", args...)
+				if want := src + " -> " + c.dst + ": " + c.verdict + ": " + e.Reason + "\n"; text.Stdout != want {
+					t.Errorf("text %q, want %q", text.Stdout, want)
+				}
+				if c.shown && (seenAs(p.Pod, netip.MustParseAddr(c.dst)) != src) != (c.verdict == "masquerade") {
+					t.Errorf("the packet was seen as %s", seenAs(p.Pod, netip.MustParseAddr(c.dst)))
+				}
+			})
+		}
+	})
+}
+
+func TestExplainWantsTwoAddresses(t *testing.T) {
+	netnstest.Require(t)
+	r := newRig(t, variants()[0])
+	for _, args := range [][]string{nil, {"--src=10.0.0.1"}, {"--src=10.0.0.1", "--dst=x"}, {"--src=10.0.0.1", "--dst=::1"}} {
+		if got := r.agent(t, "explain", args...); got.Code != 2 || strings.Count(got.Stderr, "\n") != 1 {
+			t.Errorf("%v: exit %d\n%s", args, got.Code, got.Stderr)
+		}
+	}
+}

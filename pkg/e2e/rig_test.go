@@ -1,0 +1,184 @@
+package e2e
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+)
+
+// patience is for what has to happen at all; a loaded machine may take a while.
+const patience = 15 * time.Second
+
+// never is an interval between resyncs that no test waits for.
+const never = "resyncInterval: 1h\n"
+
+// rig is a node on which the built programs run.
+type rig struct {
+	*netnstest.Node
+	variant
+	dir    string
+	config string // path of the configuration file, which is not there at first
+}
+
+func newRig(t *testing.T, v variant) *rig {
+	t.Helper()
+	dir := t.TempDir()
+	r := &rig{Node: netnstest.NewNode(t), variant: v, dir: dir, config: filepath.Join(dir, "ip-masq-agent")}
+	flavour := v.name
+	if !v.isIPTables() {
+		flavour = "nft"
+	}
+	r.SetPATH(netnstest.IPTables(t, flavour))
+	return r
+}
+
+// write replaces the configuration file by a rename, as editors and installers do.
+func (r *rig) write(t *testing.T, content string) {
+	t.Helper()
+	overwrite(t, r.config+".tmp", content)
+	if err := os.Rename(r.config+".tmp", r.config); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func overwrite(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// command is the agent's command line for a verb on this node. Later flags win.
+func (r *rig) command(verb string, args ...string) []string {
+	line := []string{agentProgram(), verb, "--config", r.config, "--state-dir", r.StateDir, "--data-dir", r.DataDir, "--backend", r.backend}
+	if verb == "run" || verb == "sync" {
+		line = append(line, "--cni-cache-dir", r.CacheDir, "--cni-conf-dir", r.ConfDir)
+	}
+	return append(line, args...)
+}
+
+// agent runs one command of the agent to its end.
+func (r *rig) agent(t *testing.T, verb string, args ...string) netnstest.Result {
+	t.Helper()
+	return r.exec(t, netnstest.Cmd{Args: r.command(verb, args...)})
+}
+
+func (r *rig) exec(t *testing.T, c netnstest.Cmd) netnstest.Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	result, err := r.Exec(ctx, c)
+	if err != nil {
+		t.Fatalf("%v: %v\n%s%s", c.Args, err, result.Stdout, result.Stderr)
+	}
+	return result
+}
+
+func (r *rig) sh(t *testing.T, script string) string {
+	t.Helper()
+	return r.Run(t, "sh", "-ec", script)
+}
+
+// sync runs `sync`, which has to succeed.
+func (r *rig) sync(t *testing.T, args ...string) {
+	t.Helper()
+	if got := r.agent(t, "sync", args...); got.Code != 0 {
+		t.Fatalf("sync: exit %d\n%s", got.Code, got.Stderr)
+	}
+}
+
+// startReady runs the daemon until the test ends, and waits for its rules.
+func (r *rig) startReady(t *testing.T, args ...string) *netnstest.Process {
+	t.Helper()
+	agent := r.Start(t, netnstest.Cmd{Args: r.command("run", args...)})
+	r.eventually(t, agent, "ready", func() bool { status, _ := r.readyz(); return status == http.StatusOK })
+	return agent
+}
+
+// readyz asks the daemon's probe; the status is 0 when nobody answers.
+func (r *rig) readyz() (status int, body string) {
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		return r.DialContext(ctx, network, address)
+	}
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	response, err := client.Get("http://127.0.0.1:10278/readyz")
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer response.Body.Close()
+	data, _ := io.ReadAll(response.Body)
+	return response.StatusCode, string(data)
+}
+
+// eventually is netnstest.Eventually that shows rules and log when it fails. It returns how long it took.
+func (r *rig) eventually(t *testing.T, agent *netnstest.Process, what string, ok func() bool) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	for !ok() {
+		if time.Since(begin) > patience {
+			t.Fatalf("not within %s: %s\n%s\n%s", patience, what, r.standing(t), agent.Output())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return time.Since(begin)
+}
+
+// counters are in some listings of nftables, and handles in none.
+var counters = regexp.MustCompile(`counter packets \d+ bytes \d+ ?`)
+
+// standing is what the kernel holds of ours, line by line. Chains and rules of different owners have no order; the rules of the
+// shared chain do, and are one line.
+func (r *rig) standing(t *testing.T) string {
+	t.Helper()
+	if !r.isIPTables() {
+		return counters.ReplaceAllString(r.exec(t, netnstest.Cmd{Args: []string{"nft", "list", "table", "inet", "ip-masq-agent"}}).Stdout, "")
+	}
+	var lines, shared []string
+	for line := range strings.Lines(r.Run(t, "iptables", "-t", "nat", "-S")) {
+		switch {
+		case strings.HasPrefix(line, "-A IP-MASQ-AGENT "):
+			shared = append(shared, line)
+		case strings.Contains(line, "IP-MASQ-AGENT"):
+			lines = append(lines, line)
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(append(lines, shared...), "")
+}
+
+// rules are all of them that are not the kernel's own: what must be left of nothing.
+func (r *rig) rules(t *testing.T) string {
+	t.Helper()
+	var lines []string
+	for _, program := range []string{"iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save"} {
+		for line := range strings.Lines(r.Run(t, program, "-t", "nat")) {
+			if strings.HasPrefix(line, "-A") || strings.HasSuffix(line, "- [0:0]\n") {
+				lines = append(lines, program+": "+line)
+			}
+		}
+	}
+	if out := r.exec(t, netnstest.Cmd{Args: []string{"nft", "list", "table", "inet", "ip-masq-agent"}}); out.Code == 0 {
+		lines = append(lines, out.Stdout)
+	}
+	return strings.Join(lines, "")
+}
+
+// quiesce lets a few short resyncs go by, after which an agent that may remember that nothing changes does.
+func (r *rig) quiesce(t *testing.T) {
+	t.Helper()
+	before := r.standing(t)
+	time.Sleep(time.Second)
+	if after := r.standing(t); after != before {
+		t.Fatalf("the rules change by themselves:\n%s\n%s", before, after)
+	}
+}
