@@ -132,7 +132,7 @@ func parallel(f *fixture) {
 	}
 	f.all("50 times hand-over, then Detach", func(a attachment.Attachment) error {
 		if err := f.attach(heir(a)); err != nil {
-			return fmt.Errorf("Attach of the next owner: %w", err)
+			return fmt.Errorf("attach of the next owner: %w", err)
 		}
 		return f.detach(a, ruleset.Pods(a)...)
 	})

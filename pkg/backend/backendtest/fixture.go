@@ -29,7 +29,7 @@ type fixture struct {
 func newFixture(t *testing.T, open func() backend.Backend, s policy.Settings) *fixture {
 	t.Helper()
 	f := &fixture{T: t, s: s, space: netnstest.NewSpace(t, "backend")}
-	f.in(func(context.Context) error { f.backend = open(); return nil })
+	_ = f.in(func(context.Context) error { f.backend = open(); return nil })
 	return f
 }
 

@@ -116,7 +116,7 @@ func unprivileged(call func() error) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()

@@ -63,7 +63,7 @@ func again(ctx context.Context, attempt func() error) error {
 	defer cancel()
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		err := attempt()
-		if err == nil || !(isAny(err, busyErrnos...) || errors.Is(err, nfnl.ErrInterrupted)) {
+		if err == nil || (!isAny(err, busyErrnos...) && !errors.Is(err, nfnl.ErrInterrupted)) {
 			return err
 		}
 		select {

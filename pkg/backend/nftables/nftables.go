@@ -53,7 +53,7 @@ func session(ctx context.Context, do func(c *nfnl.Conn, generation uint32) error
 	if err != nil {
 		return classify(err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	generation, err := c.Generation()
 	if err != nil {
 		return classify(absent(err))

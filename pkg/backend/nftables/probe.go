@@ -85,7 +85,6 @@ func (t target) inTable(name string) target {
 		t.chains[i].Table = name
 		for j := range t.chains[i].rules {
 			t.chains[i].rules[j].Table = name
-
 		}
 	}
 	return t

@@ -198,7 +198,7 @@ func (s *stream) send(to []netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	for i := 0; ; i++ {
 		select {
 		case <-s.stop:
@@ -216,7 +216,7 @@ func (s *stream) look(started chan<- struct{}) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	timeout := unix.NsecToTimeval(int64(100 * time.Millisecond))
 	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
