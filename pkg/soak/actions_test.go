@@ -38,6 +38,7 @@ func init() { // actions name themselves in the tally
 		{"lost record", 2, "", (*run).loseRecord},
 		{"pod from before", 1, "", (*run).podFromBefore},
 		{"foreign flush", 4, "foreign", (*run).flush},
+		{"foreign rule", 1, "agent", (*run).intrude},
 		{"config change", 3, "config", (*run).changeConfig},
 		{"bad config", 1, "config", (*run).breakConfig},
 		{"resync", 2, "agent", (*run).hangUp},
@@ -284,7 +285,6 @@ var flushes = []string{
 	"iptables -t nat -D IP-MASQ-AGENT-PODS 1; iptables -t nat -D IP-MASQ-AGENT 2; nft delete table inet ip-masq-agent",
 	"printf '*nat\\n-A POSTROUTING -s 10.9.0.0/16 -j ACCEPT\\nCOMMIT\\n' | iptables-restore",
 	"iptables -t nat -I POSTROUTING -j ACCEPT; sleep 0.1; iptables -t nat -D POSTROUTING -j ACCEPT",
-	"iptables -t nat -I IP-MASQ-AGENT -s 10.9.9.9 -j ACCEPT",
 	"iptables -t nat -S POSTROUTING | grep MASQ | sed 's/-A/iptables -t nat -A/' | sh",
 }
 
@@ -293,6 +293,15 @@ func (r *run) flush(map[string]bool) func() {
 	return func() {
 		r.note("somebody: %s", script)
 		r.exec(netnstest.Cmd{Args: []string{"sh", "-c", script}})
+	}
+}
+
+// intrude puts a stranger's rule into our chain. A switch of backends would leave it in the old one, as it should, and the
+// model would have to remember it; so the two share a resource.
+func (r *run) intrude(map[string]bool) func() {
+	return func() {
+		r.note("somebody's rule in our chain")
+		r.exec(netnstest.Cmd{Args: []string{"iptables", "-t", "nat", "-I", "IP-MASQ-AGENT", "-s", "10.9.9.9", "-j", "ACCEPT"}})
 	}
 }
 

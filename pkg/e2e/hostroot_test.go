@@ -1,0 +1,39 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+)
+
+// TestHostRoot: an agent in a container without iptables runs the one of the host, whose root is mounted there read-only (but
+// for /run, which is a mount of its own, and holds the xtables lock). The links of Debian's alternatives are absolute and lead astray if they are followed from the container's root.
+func TestHostRoot(t *testing.T) {
+	eachIPTables(t, func(t *testing.T, r *rig) {
+		root := t.TempDir()
+		line := strings.Join(r.command("sync", "--host-root", root), " ")
+		script := fmt.Sprintf(`
+mount --rbind / %[1]s && mount -o remount,bind,ro %[1]s && mount -t tmpfs run %[1]s/run
+export XTABLES_LOCKFILE=/run/xtables.lock
+mount -t tmpfs empty /usr/sbin && ! test -e /usr/sbin/iptables
+PATH=/nowhere:%[2]s %[3]s`, root, r.path(), line)
+		got := r.exec(t, netnstest.Cmd{Args: []string{"unshare", "-m", "sh", "-ec", script}})
+		if got.Code != 0 {
+			t.Fatalf("exit %d\n%s", got.Code, got.Stderr)
+		}
+		if standing := r.standing(t); !strings.Contains(standing, "MASQUERADE") {
+			t.Errorf("nothing stands in the kernel:\n%s", standing)
+		}
+	})
+}
+
+// TestHostRootMissing: a mount that was forgotten is named, instead of being taken for a host without iptables.
+func TestHostRootMissing(t *testing.T) {
+	r := newRig(t, variants()[0])
+	got := r.agent(t, "sync", "--host-root", "/no/such/mount")
+	if got.Code != 2 || !strings.Contains(got.Stderr, "--host-root") {
+		t.Errorf("exit %d: %s", got.Code, got.Stderr)
+	}
+}
