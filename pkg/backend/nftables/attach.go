@@ -88,7 +88,7 @@ func takeOver(c *nfnl.Conn, tables []ruleset.Table) error {
 // the sets are searched.
 func (b *Backend) Detach(ctx context.Context, _ policy.Settings, families []policy.Family, id attachment.ID, known []ruleset.Pod) error {
 	err := session(ctx, func(c *nfnl.Conn, _ uint32) error {
-		return again(ctx, func() error { return detach(c, families, id, known) })
+		return again(ctx, func() error { return vanished(detach(c, families, id, known)) })
 	})
 	if isAny(err, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EINVAL) {
 		return nil // a kernel without nf_tables holds nothing of ours
@@ -97,6 +97,16 @@ func (b *Backend) Detach(ctx context.Context, _ policy.Settings, families []poli
 		return fmt.Errorf("detach: %w", err)
 	}
 	return nil
+}
+
+// vanished turns the answer that an element is not there into one that is worth another attempt. The kernel raises the
+// generation an instant before it shows what the generation changed (nf_tables_commit), so what is read in that instant may
+// name an element that the transaction, guarded by the new generation, no longer finds.
+func vanished(err error) error {
+	if errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%w: %w", nfnl.ErrInterrupted, err)
+	}
+	return err
 }
 
 // detach compares and deletes: the generation that was read first guards the transaction.
