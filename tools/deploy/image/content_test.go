@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,7 +31,7 @@ func TestConfig(t *testing.T) {
 			t.Errorf("entrypoint: %s, command %q", diff, c.Config.Cmd)
 		}
 		labels := c.Config.Labels
-		for _, label := range []string{"title", "description", "source", "licenses", "version", "revision", "created"} {
+		for _, label := range []string{"title", "description", "source", "licenses", "version", "created"} {
 			if labels["org.opencontainers.image."+label] == "" {
 				t.Errorf("no label %s", label)
 			}
@@ -135,7 +136,9 @@ func TestDockerfile(t *testing.T) {
 	text := string(b)
 	c := config(t, "amd64").Config
 	lines := []string{`ENTRYPOINT ["` + strings.Join(c.Entrypoint, `", "`) + `"]`, "ENV " + c.Env[0], "WORKDIR " + c.WorkingDir}
-	for label, value := range c.Labels {
+	labels := maps.Clone(c.Labels)
+	labels["org.opencontainers.image.revision"] = "" // which a source tree without git does not know
+	for label, value := range labels {
 		switch label = strings.TrimPrefix(label, "org.opencontainers.image."); label {
 		case "version", "revision", "created":
 			value = "$" + strings.ToUpper(label)
@@ -147,8 +150,8 @@ func TestDockerfile(t *testing.T) {
 			t.Errorf("no %s in the Dockerfile", line)
 		}
 	}
-	if n := strings.Count(text, "org.opencontainers.image."); n != len(c.Labels) {
-		t.Errorf("%d labels in the Dockerfile, %d in the image", n, len(c.Labels))
+	if n := strings.Count(text, "org.opencontainers.image."); n != len(labels) {
+		t.Errorf("%d labels in the Dockerfile, %d in the image", n, len(labels))
 	}
 }
 
