@@ -49,7 +49,8 @@ func packTar(entries []*tar.Header, content map[string][]byte, mtime time.Time) 
 			return nil, err
 		}
 	}
-	return out.Bytes(), w.Close()
+	err := w.Close() // which writes the end of the archive
+	return out.Bytes(), err
 }
 
 // compress is gzip without a name or a time in its header.
