@@ -55,6 +55,7 @@ func (h *health) serve(ctx context.Context, address string) error {
 	mux.HandleFunc("/livez", answer(h.live))
 	mux.HandleFunc("/healthz", answer(h.live))
 	mux.HandleFunc("/readyz", answer(h.ready))
+	mux.HandleFunc("/metrics", h.metrics)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	go func() { _ = server.Serve(listener) }()
@@ -72,4 +73,15 @@ func answer(check func() error) http.HandlerFunc {
 		}
 		_, _ = fmt.Fprintln(w, "ok")
 	}
+}
+
+// metrics says in the text format of Prometheus what the probes say.
+func (h *health) metrics(w http.ResponseWriter, _ *http.Request) {
+	ready := 0
+	if h.ready() == nil {
+		ready = 1
+	}
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	_, _ = fmt.Fprintf(w, "# HELP ip_masq_agent_ready Whether the rules were read back from the kernel and the config is good.\n"+
+		"# TYPE ip_masq_agent_ready gauge\nip_masq_agent_ready %d\n", ready)
 }
