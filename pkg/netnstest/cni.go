@@ -48,7 +48,7 @@ func (n *Node) CNI(t TB, verb, network, netns string, env ...string) Result {
 		t.Fatalf("%v", err)
 	}
 	bin := filepath.Join(root, "bin")
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), Limit(timeout))
 	defer cancel()
 	r, err := n.Exec(ctx, Cmd{
 		Args: []string{"cnitool", verb, network, netns},

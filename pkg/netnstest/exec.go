@@ -54,7 +54,7 @@ func (s *Space) Exec(ctx context.Context, c Cmd) (Result, error) {
 // Run runs a command that has to succeed and returns what it wrote on stdout.
 func (s *Space) Run(t TB, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), Limit(timeout))
 	defer cancel()
 	r, err := s.Exec(ctx, Cmd{Args: args})
 	if err != nil || r.Code != 0 {

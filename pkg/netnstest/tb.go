@@ -57,6 +57,7 @@ func missingTools(tools []string) []string {
 // Eventually polls until ok answers true and fails the test after the timeout.
 func Eventually(t TB, timeout time.Duration, what string, ok func() bool) {
 	t.Helper()
+	timeout = Limit(timeout)
 	for end := time.Now().Add(timeout); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not within %v: %s", timeout, what)

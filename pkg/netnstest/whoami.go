@@ -61,7 +61,7 @@ func answerTCP(listener *net.TCPListener) {
 		if err != nil {
 			return
 		}
-		_ = conn.SetDeadline(time.Now().Add(patience))
+		_ = conn.SetDeadline(time.Now().Add(Limit(patience)))
 		_, _ = conn.Write([]byte(conn.RemoteAddr().String()))
 		_ = conn.Close()
 	}
@@ -71,7 +71,7 @@ func answerTCP(listener *net.TCPListener) {
 // am I" server at addr and returns the address and port that the server saw.
 // No answer within two seconds is an error.
 func (s *Space) Seen(network string, addr netip.Addr) (netip.AddrPort, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Limit(patience))
 	defer cancel()
 	conn, err := s.DialContext(ctx, network, netip.AddrPortFrom(addr, Port).String())
 	if err != nil {

@@ -1,0 +1,31 @@
+package netnstest
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// envFactor makes every limit of time in the tests longer, for kernels that run in an emulator: IPMASQ_TIME_FACTOR=10.
+const envFactor = "IPMASQ_TIME_FACTOR"
+
+// Limit is a limit of time as it holds on this machine: d, or a multiple of it in an emulator. Every test that fails because
+// something took too long asks here, so that one number is enough for all of them.
+func Limit(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * factor())
+}
+
+// factor panics on a value that is no number from 1 on: a wrong limit would make tests pass, or fail, for no reason.
+var factor = sync.OnceValue(func() float64 {
+	text := os.Getenv(envFactor)
+	if text == "" {
+		return 1
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(f >= 1) {
+		panic(fmt.Sprintf("%s=%q: want a number from 1 on", envFactor, text))
+	}
+	return f
+})
