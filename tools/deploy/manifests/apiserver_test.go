@@ -15,6 +15,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 )
@@ -39,6 +40,9 @@ var resources = []resource{
 	{"api/v1", "configmaps", "ConfigMap", true, &corev1.ConfigMap{}},
 	{"api/v1", "services", "Service", true, &corev1.Service{}},
 	{"apis/apps/v1", "daemonsets", "DaemonSet", true, &appsv1.DaemonSet{}},
+	// As on a cluster with the Prometheus operator.
+	{"apis/monitoring.coreos.com/v1", "podmonitors", "PodMonitor", true, &unstructured.Unstructured{}},
+	{"apis/monitoring.coreos.com/v1", "prometheusrules", "PrometheusRule", true, &unstructured.Unstructured{}},
 }
 
 // startAPIServer returns the server and the environment in which kubectl talks to it.
@@ -71,12 +75,18 @@ func (s *apiServer) discovery(mux *http.ServeMux) {
 	}
 	always("/version", `{"major":"1","minor":"35","gitVersion":"v1.35.0"}`)
 	always("/api", `{"kind":"APIVersions","versions":["v1"]}`)
-	always("/apis", `{"kind":"APIGroupList","apiVersion":"v1","groups":[{"name":"apps","versions":[{"groupVersion":"apps/v1","version":"v1"}],"preferredVersion":{"groupVersion":"apps/v1","version":"v1"}}]}`)
-	always("/openapi/v3", `{"paths":{"api/v1":{"serverRelativeURL":"/openapi/v3/api/v1"},"apis/apps/v1":{"serverRelativeURL":"/openapi/v3/apis/apps/v1"}}}`)
-	for _, group := range []string{"api/v1", "apis/apps/v1"} {
+	var groups, schemas []string
+	for _, group := range []string{"api/v1", "apis/apps/v1", "apis/monitoring.coreos.com/v1"} {
 		always("/"+group, resourceList(group))
 		always("/openapi/v3/"+group, schema(group))
+		schemas = append(schemas, fmt.Sprintf(`%q:{"serverRelativeURL":%q}`, group, "/openapi/v3/"+group))
+		if name, v := path.Split(groupVersion(group)); name != "" {
+			version := fmt.Sprintf(`{"groupVersion":%q,"version":%q}`, name+v, v)
+			groups = append(groups, fmt.Sprintf(`{"name":%q,"versions":[%s],"preferredVersion":%s}`, strings.TrimSuffix(name, "/"), version, version))
+		}
 	}
+	always("/apis", fmt.Sprintf(`{"kind":"APIGroupList","apiVersion":"v1","groups":[%s]}`, strings.Join(groups, ",")))
+	always("/openapi/v3", fmt.Sprintf(`{"paths":{%s}}`, strings.Join(schemas, ",")))
 }
 
 func groupVersion(group string) string {
@@ -153,12 +163,11 @@ func (s *apiServer) patch(w http.ResponseWriter, r *http.Request) {
 
 // store refuses what does not decode. kubectl sends JSON and, where it knows the type, protobuf; what is kept is JSON.
 func (s *apiServer) store(w http.ResponseWriter, status int, path string, body []byte) {
-	object, kind, err := strict.Decode(body, nil, nil)
+	object, err := decodeOne(body)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, "BadRequest", err.Error())
 		return
 	}
-	object.GetObjectKind().SetGroupVersionKind(*kind)
 	stored, err := json.Marshal(object)
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, "InternalError", err.Error())

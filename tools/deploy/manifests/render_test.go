@@ -14,9 +14,11 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	sigsyaml "sigs.k8s.io/yaml"
 )
 
 // strict refuses unknown fields, fields given twice, and kinds that the project has no business with.
@@ -29,6 +31,21 @@ var strict = func() runtime.Decoder {
 	}
 	return serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
 }()
+
+// decodeOne is strict, but for the objects of the Prometheus operator, whose types are in no module of Kubernetes. Their
+// contents are tested in package monitoring.
+func decodeOne(doc []byte) (runtime.Object, error) {
+	if bytes.Contains(doc, []byte("monitoring.coreos.com/v1")) {
+		var u unstructured.Unstructured
+		err := sigsyaml.UnmarshalStrict(doc, &u.Object)
+		return &u, err
+	}
+	object, kind, err := strict.Decode(doc, nil, nil)
+	if err == nil {
+		object.GetObjectKind().SetGroupVersionKind(*kind)
+	}
+	return object, err
+}
 
 // objects are the decoded documents of a YAML stream, by kind and name.
 type objects map[string]runtime.Object
@@ -47,11 +64,11 @@ func decode(text string) (objects, error) {
 		if len(bytes.TrimSpace(withoutComments(doc))) == 0 {
 			continue
 		}
-		object, kind, err := strict.Decode(doc, nil, nil)
+		object, err := decodeOne(doc)
 		if err != nil {
 			return nil, fmt.Errorf("%w\n%s", err, doc)
 		}
-		found[kind.Kind+"/"+nameOf(object)] = object
+		found[object.GetObjectKind().GroupVersionKind().Kind+"/"+nameOf(object)] = object
 	}
 }
 
@@ -93,6 +110,9 @@ var overlays = map[string][]string{
 	"no-label":    {"--set=requireNodeLabel=false"},
 	"sources-all": {"--set=agent.sources=all"},
 	"metrics":     {"--set=metrics.enabled=true"},
+	"prometheus-operator": {
+		"--set=metrics.enabled=true,metrics.podMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true",
+	},
 	"k3s": {
 		"--set=cni.binDir=/var/lib/rancher/k3s/data/cni",
 		"--set=cni.confDir=/var/lib/rancher/k3s/agent/etc/cni/net.d",
