@@ -36,7 +36,7 @@ func TestDaemonHeals(t *testing.T) {
 		r.nat(t, "-A", "OTHERS", "-s", "10.9.0.0/16", "-j", "RETURN")
 		r.nat(t, "-A", "POSTROUTING", "-j", "OTHERS")
 		record(t, r.StateDir)
-		r.write(t, often)
+		r.Write(t, often)
 		agent := r.startReady(t)
 		want := r.standing(t)
 		for _, damage := range damages {
@@ -71,14 +71,14 @@ func (r *rig) standing(t *testing.T) []string {
 // taken up.
 func TestDaemonHealsUnderABadConfig(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		r.write(t, often+"nonMasqueradeCIDRs: [10.7.0.0/16]\n")
+		r.Write(t, often+"nonMasqueradeCIDRs: [10.7.0.0/16]\n")
 		agent := r.startReady(t)
 		want := r.rules(t)
 		for i, bad := range []string{"nonMasqueradeCIDR: []\n", "nonMasqueradeCIDRs: [10.7.0.1/16]\n"} {
-			r.write(t, bad)
+			r.Write(t, bad)
 			r.waitUnready(t, agent, []string{"did you mean nonMasqueradeCIDRs?", "is not aligned"}[i])
 			for range 3 {
-				r.exec(t, r.flush...)
+				r.Try(t, r.flush...)
 				r.eventually(t, agent, "the rules of the last good policy", func() bool { return r.rules(t) == want })
 			}
 			if said := strings.Count(agent.Output(), "the config is bad"); said != i+1 {
@@ -88,7 +88,7 @@ func TestDaemonHealsUnderABadConfig(t *testing.T) {
 		if status, body := r.probe("/livez"); status != http.StatusOK {
 			t.Errorf("/livez under a bad config: %d %s", status, body)
 		}
-		r.write(t, often+"nonMasqueradeCIDRs: [10.8.0.0/16]\n")
+		r.Write(t, often+"nonMasqueradeCIDRs: [10.8.0.0/16]\n")
 		r.waitReady(t, agent)
 		if got := r.rules(t); !strings.Contains(got, "10.8.0.0/16") || strings.Contains(got, "10.7.0.0/16") {
 			t.Errorf("after the repair:\n%s", got)
@@ -108,13 +108,13 @@ func TestDaemonStartsUnderABadConfig(t *testing.T) {
 				if c.persisted != "" {
 					overwrite(t, filepath.Join(r.DataDir, "policy.json"), c.persisted)
 				}
-				r.write(t, "masqLinkLocal: 1\n")
+				r.Write(t, "masqLinkLocal: 1\n")
 				agent := r.start(t)
 				r.waitUnready(t, agent, "masqLinkLocal is the number 1")
 				if got := r.rules(t); !strings.Contains(got, c.says) {
 					t.Errorf("want %s in\n%s\n%s", c.says, got, agent.Output())
 				}
-				r.write(t, never+"nonMasqueradeCIDRs: [10.8.0.0/16]\n")
+				r.Write(t, never+"nonMasqueradeCIDRs: [10.8.0.0/16]\n")
 				r.waitReady(t, agent)
 				if got := read(t, filepath.Join(r.DataDir, "policy.json")); !strings.Contains(got, "10.8.0.0/16") {
 					t.Errorf("persisted then: %s", got)
@@ -129,7 +129,7 @@ func TestDaemonKeepsCounters(t *testing.T) {
 	eachIPTables(t, func(t *testing.T, r *rig) {
 		pod := r.AddPod(t, "a", attached[1].Addresses[0].String())
 		record(t, r.StateDir)
-		r.write(t, often)
+		r.Write(t, often)
 		r.startReady(t)
 		for want := 1; want <= 3; want++ {
 			if seen, err := pod.Seen("udp", r.Internet.IPv4); err != nil || seen.Addr().String() != "192.0.2.1" {
@@ -154,7 +154,7 @@ func TestDaemonWritesNothing(t *testing.T) {
 		netnstest.Require(t, "nft")
 		record(t, r.StateDir)
 		log := r.recordWrites(t)
-		r.write(t, often)
+		r.Write(t, often)
 		agent := r.startReady(t)
 		time.Sleep(time.Second) // the start is over
 		before, handles := read(t, log), r.Run(t, "nft", "-a", "list", "ruleset")
@@ -182,13 +182,13 @@ func (r *rig) recordWrites(t *testing.T) string {
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
 	for _, family := range []string{"iptables-", "ip6tables-"} {
-		name := family + r.name + "-restore"
+		name := family + r.Name + "-restore"
 		program := strings.TrimSpace(r.Run(t, "sh", "-c", "command -v "+name))
 		script := "#!/bin/sh\ntee -a " + log + " | " + program + ` "$@"` + "\n"
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r.SetPATH(dir + ":" + r.path(t))
+	r.SetPATH(dir + ":" + r.Path(t))
 	return log
 }

@@ -9,20 +9,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // TestDaemonProbes follows the probes through a lock that somebody else holds from before the start on. Everybody gives up on
 // it with one clear sentence within 15 seconds.
 func TestDaemonProbes(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		r.write(t, often)
+		r.Write(t, often)
 		release := lock(t, filepath.Join(r.StateDir, "lock"))
 		agent := r.start(t)
 		r.waitUnready(t, agent, "not read back from the kernel yet")
 		r.alive(t)
 		start := time.Now()
-		got := r.agent(t, "sync")
+		got := r.Agent(t, "sync")
 		if took := time.Since(start); got.Code != 1 || took > 15*time.Second || !strings.Contains(got.Stderr, "held by somebody else") {
 			t.Errorf("sync: exit %d after %s\n%s", got.Code, took, got.Stderr)
 		}
@@ -63,23 +65,23 @@ func lock(t *testing.T, path string) (release func()) {
 
 // TestXtablesLock holds the lock that iptables-legacy shares with all its users.
 func TestXtablesLock(t *testing.T) {
-	eachOf(t, func(v variant) bool { return v.name == "legacy" }, func(t *testing.T, r *rig) {
-		r.sync(t)
+	eachOf(t, testkit.Only(backend.IPTablesLegacy), func(t *testing.T, r *rig) {
+		r.Sync(t)
 		release := lock(t, strings.TrimPrefix(r.Env[0], "XTABLES_LOCKFILE="))
 		start := time.Now()
-		got := r.agent(t, "sync")
+		got := r.Agent(t, "sync")
 		if took := time.Since(start); got.Code != 1 || took > 15*time.Second || !strings.Contains(got.Stderr, "lock") {
 			t.Errorf("exit %d after %s\n%s", got.Code, took, got.Stderr)
 		}
 		release()
-		r.sync(t)
+		r.Sync(t)
 	})
 }
 
 // TestDaemonWithoutIPTables starts where no iptables is, and installs one later.
 func TestDaemonWithoutIPTables(t *testing.T) {
 	eachIPTables(t, func(t *testing.T, r *rig) {
-		r.write(t, often)
+		r.Write(t, often)
 		later := t.TempDir() // in PATH from the start, empty until then
 		hidden := func(line []string) []string {
 			const hide = `for f in /usr/sbin/*tables* /sbin/*tables* /usr/local/sbin/*tables* /usr/bin/*tables* /bin/*tables*; do
@@ -89,14 +91,14 @@ func TestDaemonWithoutIPTables(t *testing.T) {
 			return append([]string{"unshare", "--mount", "sh", "-c", hide, later}, line...)
 		}
 		program := multi(t, r)
-		agent := r.Start(t, netnstest.Cmd{Args: hidden(r.command(t, "run", "--backend=iptables"))})
+		agent := r.Start(t, netnstest.Cmd{Args: hidden(r.Command("run", "--backend=iptables"))})
 		r.waitUnready(t, agent, "no usable backend")
 		r.alive(t)
-		got := r.exec(t, hidden(r.command(t, "sync", "--backend=iptables"))...)
+		got := r.Try(t, hidden(r.Command("sync", "--backend=iptables"))...)
 		if got.Code != 1 || !strings.Contains(got.Stderr, "install iptables") {
 			t.Errorf("sync: exit %d\n%s", got.Code, got.Stderr)
 		}
-		install(t, program, later, r.name)
+		install(t, program, later, r.Name)
 		r.waitReady(t, agent)
 		if got := r.rules(t); !strings.Contains(got, "10.0.0.0/8") {
 			t.Errorf("after iptables appeared:\n%s", got)
@@ -107,7 +109,7 @@ func TestDaemonWithoutIPTables(t *testing.T) {
 // multi copies the program behind the variant's names to where no mount hides it.
 func multi(t *testing.T, r *rig) string {
 	t.Helper()
-	program := strings.TrimSpace(r.Run(t, "sh", "-c", "readlink -f $(command -v iptables-"+r.name+")"))
+	program := strings.TrimSpace(r.Run(t, "sh", "-c", "readlink -f $(command -v iptables-"+r.Name+")"))
 	copied := filepath.Join(t.TempDir(), filepath.Base(program))
 	r.Run(t, "cp", program, copied)
 	return copied
@@ -126,13 +128,13 @@ func install(t *testing.T, program, dir, variant string) {
 func TestDaemonCannotListen(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		for _, address := range []string{"203.0.113.7:10278", "[2001:db8:ffff::1]:80"} {
-			got := r.agent(t, "run", "--metrics-bind-address", address)
+			got := r.Agent(t, "run", "--metrics-bind-address", address)
 			if got.Code != 1 || !strings.Contains(got.Stderr, "--metrics-bind-address") || strings.Count(got.Stderr, "\n") != 1 {
 				t.Errorf("%s: exit %d\n%s", address, got.Code, got.Stderr)
 			}
 		}
 		r.startReady(t)
-		got := r.agent(t, "run", "--state-dir", t.TempDir())
+		got := r.Agent(t, "run", "--state-dir", t.TempDir())
 		if got.Code != 1 || !strings.Contains(got.Stderr, "address already in use") {
 			t.Errorf("taken: exit %d\n%s", got.Code, got.Stderr)
 		}
@@ -142,14 +144,14 @@ func TestDaemonCannotListen(t *testing.T) {
 // TestStateDirectories gives directories that cannot be used: one clear error, and what stands stays.
 func TestStateDirectories(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		r.sync(t)
+		r.Sync(t)
 		before := r.rules(t)
 		file := filepath.Join(t.TempDir(), "file")
 		overwrite(t, file, "")
 		for _, c := range [][]string{
 			{"run", "--state-dir", file}, {"sync", "--state-dir", file}, {"sync", "--state-dir", "/proc/nowhere"}, {"sync", "--data-dir", file},
 		} {
-			if got := r.agent(t, c[0], c[1:]...); got.Code != 1 || !strings.Contains(lastLine(got.Stderr), c[2]) {
+			if got := r.Agent(t, c[0], c[1:]...); got.Code != 1 || !strings.Contains(lastLine(got.Stderr), c[2]) {
 				t.Errorf("%v: exit %d\n%s", c, got.Code, got.Stderr)
 			}
 		}

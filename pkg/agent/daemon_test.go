@@ -29,7 +29,7 @@ const (
 // start runs the daemon until the test ends.
 func (r *rig) start(t *testing.T, args ...string) *netnstest.Process {
 	t.Helper()
-	return r.Start(t, netnstest.Cmd{Args: r.command(t, "run", args...)})
+	return r.Start(t, netnstest.Cmd{Args: r.Command("run", args...)})
 }
 
 // startReady runs the daemon and waits for its rules.
@@ -83,16 +83,16 @@ func (r *rig) probe(path string) (status int, body string) {
 // TestDaemonReloads changes the file in every way that files change; no resync is due meanwhile.
 func TestDaemonReloads(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		r.write(t, never)
+		r.Write(t, never)
 		agent := r.startReady(t)
 		t.Run("rename", func(t *testing.T) {
-			r.reloads(t, agent, func(content string) { r.write(t, content) })
+			r.reloads(t, agent, func(content string) { r.Write(t, content) })
 		})
 		t.Run("in place", func(t *testing.T) {
-			r.reloads(t, agent, func(content string) { overwrite(t, r.config, content) })
+			r.reloads(t, agent, func(content string) { overwrite(t, r.Config, content) })
 		})
 		t.Run("removed", func(t *testing.T) {
-			if err := os.Remove(r.config); err != nil {
+			if err := os.Remove(r.Config); err != nil {
 				t.Fatal(err)
 			}
 			r.eventually(t, agent, "the defaults", func() bool { return strings.Contains(r.rules(t), "172.16.0.0/12") })
@@ -145,10 +145,10 @@ func overwrite(t *testing.T, path, content string) {
 
 func TestDaemonObeysSIGHUP(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		r.write(t, never)
+		r.Write(t, never)
 		agent := r.startReady(t)
 		before := r.rules(t)
-		r.exec(t, r.flush...)
+		r.Try(t, r.flush...)
 		if err := agent.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func TestDaemonIsAlone(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		first := r.startReady(t)
 		start := time.Now()
-		got := r.agent(t, "run", "--metrics-bind-address=")
+		got := r.Agent(t, "run", "--metrics-bind-address=")
 		if took := time.Since(start); got.Code != 1 || took > 2*time.Second {
 			t.Errorf("exit %d after %s", got.Code, took)
 		}
@@ -182,7 +182,7 @@ func TestDaemonIsAlone(t *testing.T) {
 			t.Errorf("want one line that names process %d:\n%s", first.Pid, got.Stderr)
 		}
 		first.Stop(syscall.SIGKILL, patience)
-		r.exec(t, r.flush...)
+		r.Try(t, r.flush...)
 		second := r.startReady(t)
 		if got := r.rules(t); !strings.Contains(got, "10.0.0.0/8") {
 			t.Errorf("after kill -9 and a new start:\n%s\n%s", got, second.Output())

@@ -79,8 +79,8 @@ func TestAcceptedFiles(t *testing.T) {
 	eachIPTables(t, func(t *testing.T, r *rig) {
 		for _, row := range accepted {
 			t.Run(row.name, func(t *testing.T) {
-				r.write(t, row.file)
-				got := r.agent(t, "sync", strings.Fields(row.flags)...)
+				r.Write(t, row.file)
+				got := r.Agent(t, "sync", strings.Fields(row.flags)...)
 				if got.Code != 0 {
 					t.Fatalf("exit %d\n%s", got.Code, got.Stderr)
 				}
@@ -97,18 +97,18 @@ func TestAcceptedFiles(t *testing.T) {
 
 func TestRefusedFiles(t *testing.T) {
 	eachIPTables(t, func(t *testing.T, r *rig) {
-		r.write(t, "nonMasqueradeCIDRs: [10.0.0.0/8]\n")
-		r.sync(t)
+		r.Write(t, "nonMasqueradeCIDRs: [10.0.0.0/8]\n")
+		r.Sync(t)
 		policy := filepath.Join(r.DataDir, "policy.json")
 		before, persisted := r.nat(t, "-S"), read(t, policy)
 		for _, row := range refused {
 			t.Run(row.name, func(t *testing.T) {
-				r.write(t, row.file)
-				got := r.agent(t, "sync", strings.Fields(strings.ReplaceAll(row.flags, "--enable-ipv6", ""))...)
+				r.Write(t, row.file)
+				got := r.Agent(t, "sync", strings.Fields(strings.ReplaceAll(row.flags, "--enable-ipv6", ""))...)
 				if row.flags != "" { // IPv6 would be switched on for the policy that stays, so these are checked without a kernel
-					got = r.agent(t, "render", strings.Fields(row.flags)...)
+					got = r.Agent(t, "render", strings.Fields(row.flags)...)
 				}
-				if says := strings.ReplaceAll(row.says, "FILE", r.config); got.Code != 1 || !strings.Contains(strings.ReplaceAll(got.Stderr, ": error: ", ": "), says) {
+				if says := strings.ReplaceAll(row.says, "FILE", r.Config); got.Code != 1 || !strings.Contains(strings.ReplaceAll(got.Stderr, ": error: ", ": "), says) {
 					t.Errorf("exit %d, want 1 and %q:\n%s", got.Code, says, got.Stderr)
 				}
 				if diff := cmp.Diff(before+persisted, r.nat(t, "-S")+read(t, policy)); diff != "" {
@@ -123,9 +123,9 @@ func TestRefusedFiles(t *testing.T) {
 // default of that family, pods would lose their address even to each other.
 func TestIPv6UnderABadFile(t *testing.T) {
 	eachIPTables(t, func(t *testing.T, r *rig) {
-		r.sync(t)
-		r.write(t, "masqLinkLocal: 1\n")
-		if got := r.agent(t, "sync", "--enable-ipv6"); got.Code != 1 {
+		r.Sync(t)
+		r.Write(t, "masqLinkLocal: 1\n")
+		if got := r.Agent(t, "sync", "--enable-ipv6"); got.Code != 1 {
 			t.Errorf("exit %d\n%s", got.Code, got.Stderr)
 		}
 		chain := r.Run(t, "ip6tables", "-t", "nat", "-S", "IP-MASQ-AGENT")
@@ -144,21 +144,21 @@ func TestDirectories(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		r.sync(t, "--config", dir)
+		r.Sync(t, "--config", dir)
 		if got := verdicts(r.rules(t)); got != "keep 10.0.0.0/8, masquerade" {
 			t.Errorf("merged to %q", got)
 		}
 		if err := os.Mkdir(filepath.Join(dir, "ip-masq-c"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if got := r.agent(t, "sync", "--config", dir); got.Code != 1 || !strings.Contains(got.Stderr, "ip-masq-c: is a directory where a file is expected") {
+		if got := r.Agent(t, "sync", "--config", dir); got.Code != 1 || !strings.Contains(got.Stderr, "ip-masq-c: is a directory where a file is expected") {
 			t.Errorf("a sub-directory: exit %d\n%s", got.Code, got.Stderr)
 		}
 		// The default path, seen by the agent alone.
 		script := `mount -t tmpfs none /etc && mkdir -p /etc/config/ip-masq-agent && exec "$0" "$@"`
-		line := append([]string{"unshare", "--mount", "sh", "-c", script}, r.command(t, "sync")...)
+		line := append([]string{"unshare", "--mount", "sh", "-c", script}, r.Command("sync")...)
 		line = slices.Delete(line, 7, 9) // --config and its value
-		if got := r.exec(t, line...); got.Code != 1 || !strings.Contains(got.Stderr, "/etc/config/ip-masq-agent: is a directory where a file is expected") {
+		if got := r.Try(t, line...); got.Code != 1 || !strings.Contains(got.Stderr, "/etc/config/ip-masq-agent: is a directory where a file is expected") {
 			t.Errorf("a directory at the default path: exit %d\n%s", got.Code, got.Stderr)
 		}
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // apart runs a command with nothing of this machine's within reach: these invocations should not get as far as the kernel, and
@@ -23,7 +24,7 @@ const apart = `mount -t tmpfs none /run && mount -t tmpfs none /var/lib && exec 
 // invoke runs the agent in an empty network namespace of its own, and not for long.
 func invoke(t *testing.T, args ...string) netnstest.Result {
 	t.Helper()
-	line := append([]string{netnstest.Bin(t, "ip-masq-agent")}, args...)
+	line := append([]string{testkit.Program("ip-masq-agent")}, args...)
 	if os.Geteuid() == 0 {
 		line = append([]string{"unshare", "--net", "--mount", "sh", "-c", apart}, line...)
 	}
@@ -156,7 +157,7 @@ func TestUsage(t *testing.T) {
 // TestKlogFlags takes the logging flags that manifests of the Kubernetes agent carry.
 func TestKlogFlags(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		r.sync(t, "-v=2", "--logtostderr=true", "--alsologtostderr", "--stderrthreshold=INFO", "--vmodule=a=1", "--log_dir=/tmp",
+		r.Sync(t, "-v=2", "--logtostderr=true", "--alsologtostderr", "--stderrthreshold=INFO", "--vmodule=a=1", "--log_dir=/tmp",
 			"--log_file=/dev/stdout", "--log_file_max_size=0", "--skip_headers", "--skip_log_headers", "--one_output", "--add_dir_header",
 			"--log_backtrace_at=a:1")
 		r.startReady(t, "--v", "4", "-logtostderr")

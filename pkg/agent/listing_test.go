@@ -21,8 +21,8 @@ func TestListing(t *testing.T) {
 		}
 		for _, path := range paths {
 			t.Run(filepath.Base(path), func(t *testing.T) {
-				r.write(t, read(t, path))
-				r.sync(t)
+				r.Write(t, read(t, path))
+				r.Sync(t)
 				_, got, _ := strings.Cut(r.nat(t, "-L", "IP-MASQ-AGENT"), "\n") // the first line counts the pods
 				want := read(t, strings.TrimSuffix(path, ".yaml")+".listing")
 				if diff := cmp.Diff(unpadded(want), unpadded(strings.ReplaceAll(got, " random-fully", ""))); diff != "" {
@@ -36,7 +36,7 @@ func TestListing(t *testing.T) {
 // TestListingWithoutFile is the first of them for a node that has no configuration at all.
 func TestListingWithoutFile(t *testing.T) {
 	eachIPTables(t, func(t *testing.T, r *rig) {
-		r.sync(t, "--random-fully=false")
+		r.Sync(t, "--random-fully=false")
 		_, got, _ := strings.Cut(r.nat(t, "-L", "IP-MASQ-AGENT"), "\n")
 		if diff := cmp.Diff(unpadded(read(t, "testdata/listing/defaults.listing")), unpadded(got)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)

@@ -98,10 +98,10 @@ func TestRenderIsWhatTheKernelHolds(t *testing.T) {
 		record(t, r.StateDir)
 		for _, c := range rendered {
 			t.Run(c.name, func(t *testing.T) {
-				r.write(t, c.file)
+				r.Write(t, c.file)
 				flags := strings.Fields(c.flags)
-				r.sync(t, flags...)
-				want := r.agent(t, "render", flags...)
+				r.Sync(t, flags...)
+				want := r.Agent(t, "render", flags...)
 				if diff := cmp.Diff(want.Stdout, r.held(t, want.Stdout)); diff != "" || want.Code != 0 {
 					t.Errorf("exit %d, render differs from the kernel (-render +kernel):\n%s", want.Code, diff)
 				}
@@ -141,7 +141,7 @@ func TestRenderTouchesNoKernel(t *testing.T) {
 		netnstest.Require(t, "strace", "nft")
 		record(t, r.StateDir)
 		for _, format := range []string{"text", "json"} {
-			started, got := netnstest.CountExec(t, r.Space, netnstest.Cmd{Args: r.command(t, "render", "--output", format, "--enable-ipv6")})
+			started, got := netnstest.CountExec(t, r.Space, netnstest.Cmd{Args: r.Command("render", "--output", format, "--enable-ipv6")})
 			if started != 0 || got.Code != 0 || got.Stdout == "" {
 				t.Errorf("%s: started %d programs, exit %d\n%s", format, started, got.Code, got.Stderr)
 			}

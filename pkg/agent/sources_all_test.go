@@ -47,7 +47,7 @@ func TestSourcesAll(t *testing.T) {
 	eachIPTables(t, func(t *testing.T, r *rig) {
 		pod := r.AddPod(t, "a", "10.244.0.2") // on no record
 		record(t, r.StateDir)
-		r.sync(t, "--sources=all")
+		r.Sync(t, "--sources=all")
 		if got := r.roots(t); got != rootAll {
 			t.Errorf("root rules\n%s", got)
 		}
@@ -128,9 +128,9 @@ func TestFormerChain(t *testing.T) {
 		pod := r.AddPod(t, "a", attached[1].Addresses[0].String())
 		record(t, r.StateDir)
 		r.nat(t, "-N", "IP-MASQ-OTHERS")
-		r.sync(t, "--masq-chain=IP-MASQ", "--enable-ipv6")
+		r.Sync(t, "--masq-chain=IP-MASQ", "--enable-ipv6")
 		stream := startStream(t, r, pod)
-		r.sync(t, "--masq-chain=NODE-MASQ")
+		r.Sync(t, "--masq-chain=NODE-MASQ")
 		stream.check(t)
 		want := "IP-MASQ-OTHERS NODE-MASQ NODE-MASQ-PODS"
 		if got := chainNames(r.nat(t, "-S")); got != want {

@@ -55,11 +55,17 @@ func (r *Rig) Command(verb string, args ...string) []string {
 // Agent runs one command of the agent to its end.
 func (r *Rig) Agent(t *testing.T, verb string, args ...string) netnstest.Result {
 	t.Helper()
-	return r.Try(t, netnstest.Cmd{Args: r.Command(verb, args...)})
+	return r.Try(t, r.Command(verb, args...)...)
 }
 
 // Try runs a command on the node, however it ends.
-func (r *Rig) Try(t *testing.T, c netnstest.Cmd) netnstest.Result {
+func (r *Rig) Try(t *testing.T, args ...string) netnstest.Result {
+	t.Helper()
+	return r.TryCmd(t, netnstest.Cmd{Args: args})
+}
+
+// TryCmd is Try for a command with an input or an environment.
+func (r *Rig) TryCmd(t *testing.T, c netnstest.Cmd) netnstest.Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), netnstest.Limit(60*time.Second))
 	defer cancel()

@@ -31,6 +31,11 @@ func IPTablesVariants() []Variant {
 	return slices.DeleteFunc(Variants(), func(v Variant) bool { return !v.IsIPTables() })
 }
 
+// Only are those of one kind.
+func Only(kind backend.Kind) []Variant {
+	return slices.DeleteFunc(Variants(), func(v Variant) bool { return v.Kind != kind })
+}
+
 func (v Variant) IsIPTables() bool { return v.Kind != backend.NFTables }
 
 // Path is a PATH for a node of this variant: its iptables under the plain names; for nftables one without any iptables.
