@@ -105,7 +105,7 @@ func TestCrowdWhileAgentSyncs(t *testing.T) {
 		stop := make(chan struct{})
 		var agent, reader background
 		agent.start(stop, func(n int) error { return h.trySync(n) })
-		if v.isIPTables() {
+		if v.IsIPTables() {
 			reader.start(stop, func(int) error { return h.chainStands() })
 		}
 		for i := 0; i < pods; i += at {
@@ -113,7 +113,7 @@ func TestCrowdWhileAgentSyncs(t *testing.T) {
 		}
 		close(stop)
 		agent.want(t, "sync", 3)
-		if v.isIPTables() {
+		if v.IsIPTables() {
 			reader.want(t, "reading the shared chain", 20)
 		}
 		h.sync(t, "")

@@ -13,7 +13,7 @@ func TestExecs(t *testing.T) {
 	eachVariant(t, func(t *testing.T, v variant) {
 		netnstest.Require(t, "strace")
 		h := newHost(t, v)
-		if v.isIPTables() {
+		if v.IsIPTables() {
 			// What a real node has by then.
 			h.Run(t, "sh", "-ec", "iptables -t nat -N KUBE-SERVICES; iptables -t mangle -N KUBE-KUBELET-CANARY")
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // strangers are rules of others, with counters, in places where ours are and where they are not.
@@ -121,7 +122,7 @@ func TestNativeRule(t *testing.T) {
 		for _, behind := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, behind ours %t", native.name, behind), func(t *testing.T) {
 				t.Parallel()
-				h := newHost(t, variants[0])
+				h := newHost(t, testkit.Variants()[0])
 				h.nat(t, "-A", "POSTROUTING", "-s", "1.2.3.4", "-j", "ACCEPT")
 				if behind {
 					h.must(t, h.request("ADD", "before", "10.1.0.9"))
@@ -187,7 +188,7 @@ func TestManyStrangers(t *testing.T) {
 		if n, got := crowded.count(t, crowded.request("ADD", "b", "10.1.0.3")); n != 1 {
 			t.Errorf("%d processes, want 1: %+v", n, got)
 		}
-		if v.name == "legacy" {
+		if v.Name == "legacy" {
 			return
 		}
 		if few, all := quiet.received(t, "c"), crowded.received(t, "c"); all > 2*few {

@@ -5,12 +5,14 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // TestSizes guards what nodes download and what starts for every pod. CGO is off and symbols are stripped, as in a release.
 func TestSizes(t *testing.T) {
 	const mebibyte = 1 << 20
-	for path, limit := range map[string]int64{program: 7 * mebibyte / 2, agentProgram: 10 * mebibyte} {
+	for path, limit := range map[string]int64{testkit.Program("ip-masq"): 7 * mebibyte / 2, testkit.Program("ip-masq-agent"): 10 * mebibyte} {
 		info, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)

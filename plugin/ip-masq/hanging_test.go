@@ -26,7 +26,7 @@ func TestHanging(t *testing.T) {
 	eachIPTables(t, func(t *testing.T, v variant) {
 		var wg sync.WaitGroup
 		for _, cause := range causes {
-			if v.name == "nft" && strings.Contains(cause.name, "xtables") {
+			if v.Name == "nft" && strings.Contains(cause.name, "xtables") {
 				continue // iptables-nft takes no lock
 			}
 			h := newHost(t, v)

@@ -2,75 +2,37 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
-// The programs under test, built once: what these tests run is what a runtime runs.
-var program, agentProgram string
+func TestMain(m *testing.M) { os.Exit(testkit.Main(m, testkit.Programs)) }
 
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
-
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "ip-masq-test-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	program, agentProgram = filepath.Join(dir, "ip-masq"), filepath.Join(dir, "ip-masq-agent")
-	for target, source := range map[string]string{program: ".", agentProgram: "../../cmd/ip-masq-agent"} {
-		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", target, source)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", source, err, out)
-			return 1
-		}
-	}
-	return m.Run()
-}
-
-// variant is one kind of rules that the tests run against.
-type variant struct {
-	name    string
-	kind    backend.Kind
-	backend string // the key "backend"; empty leaves it out
-	tools   []string
-}
-
-// variants hold everything to the same tests. One that is no iptables is observed through its backend.
-var variants = []variant{
-	{name: "nft", kind: backend.IPTablesNFT, tools: []string{"iptables-nft", "ip6tables-nft"}},
-	{name: "legacy", kind: backend.IPTablesLegacy, tools: []string{"iptables-legacy", "ip6tables-legacy"}},
-	{name: "nftables", kind: backend.NFTables, backend: "nftables", tools: []string{"nft"}},
-}
-
-func (v variant) isIPTables() bool { return v.kind != backend.NFTables }
+// variant is one kind of rules that the tests run against. One that is no iptables is observed through its backend.
+type variant = testkit.Variant
 
 // eachVariant runs a test once per variant, all at once.
 func eachVariant(t *testing.T, test func(t *testing.T, v variant)) {
-	for _, v := range variants {
-		t.Run(v.name, func(t *testing.T) {
-			netnstest.Require(t, v.tools...)
-			t.Parallel()
-			test(t, v)
-		})
-	}
+	t.Helper()
+	parallel(t, testkit.Variants(), test)
 }
 
 // eachIPTables is for what only iptables can show.
 func eachIPTables(t *testing.T, test func(t *testing.T, v variant)) {
-	eachVariant(t, func(t *testing.T, v variant) {
-		if v.isIPTables() {
-			test(t, v)
-		}
+	t.Helper()
+	parallel(t, testkit.IPTablesVariants(), test)
+}
+
+func parallel(t *testing.T, variants []variant, test func(t *testing.T, v variant)) {
+	t.Helper()
+	testkit.Each(t, variants, func(t *testing.T, v variant) {
+		t.Parallel()
+		test(t, v)
 	})
 }
 
@@ -90,8 +52,8 @@ func newHost(t *testing.T, v variant) *host {
 	dir := t.TempDir()
 	h.stateDir, h.dataDir = filepath.Join(dir, "state"), filepath.Join(dir, "data")
 	h.Env = append(h.Env, "XTABLES_LOCKFILE="+h.lockFile())
-	if v.isIPTables() {
-		h.SetPATH(netnstest.IPTables(t, v.name))
+	if v.IsIPTables() {
+		h.SetPATH(netnstest.IPTables(t, v.Name))
 	}
 	return h
 }
@@ -128,9 +90,9 @@ func (h *host) sync(t *testing.T, config string, flags ...string) {
 }
 
 func (h *host) syncArgs(file string) []string {
-	args := []string{agentProgram, "sync", "--config=" + file, "--state-dir=" + h.stateDir, "--data-dir=" + h.dataDir}
-	if h.backend != "" {
-		args = append(args, "--backend="+h.backend)
+	args := []string{testkit.Program("ip-masq-agent"), "sync", "--config=" + file, "--state-dir=" + h.stateDir, "--data-dir=" + h.dataDir}
+	if !h.IsIPTables() { // the host's iptables is what `auto` finds
+		args = append(args, "--backend="+h.Choice)
 	}
 	return args
 }

@@ -106,7 +106,7 @@ func (h *host) dieAt(t *testing.T, s scenario, step string) (deaths int) {
 // prepare makes a fresh host of this one and attaches the pods.
 func (h *host) prepare(t *testing.T, pods []string) {
 	t.Helper()
-	if h.isIPTables() {
+	if h.IsIPTables() {
 		h.Run(t, "sh", "-ec", "echo '*nat\nCOMMIT' | iptables-restore -w") // without --noflush
 	} else {
 		h.must(t, h.gc("cni.dev/valid-attachments", "null"))

@@ -46,7 +46,7 @@ const (
 
 // chainOf is the shared chain for a policy that keeps the pod's address to these destinations.
 func (h *host) chainOf(keep ...string) []string {
-	if !h.isIPTables() {
+	if !h.IsIPTables() {
 		return []string{"filled"}
 	}
 	var rules []string
@@ -62,7 +62,7 @@ func podLine(address, container string) string { return address + " " + idOf(con
 // observe reads the kernel, without our code where it can: by iptables-save.
 func (h *host) observe(t *testing.T, f policy.Family) table {
 	t.Helper()
-	if !h.isIPTables() {
+	if !h.IsIPTables() {
 		return h.observeBackend(t, f)
 	}
 	var got table
@@ -97,7 +97,7 @@ func podOfRule(t *testing.T, rule string) string {
 func (h *host) observeBackend(t *testing.T, f policy.Family) (got table) {
 	t.Helper()
 	err := h.Do(func() error {
-		seen, err := registry.Open("", h.kind).Observe(context.Background(), policy.DefaultSettings(), f)
+		seen, err := registry.Open("", h.Kind).Observe(context.Background(), policy.DefaultSettings(), f)
 		for _, table := range seen.Tables {
 			got.Roots = table.Root
 			if table.Chain == "filled" {
@@ -126,9 +126,9 @@ func (h *host) save(t *testing.T, f policy.Family) []string {
 // iptables is the name of the variant's program for a family.
 func (h *host) iptables(f policy.Family) string {
 	if f == policy.IPv6 {
-		return "ip6tables-" + h.name
+		return "ip6tables-" + h.variant.Name
 	}
-	return "iptables-" + h.name
+	return "iptables-" + h.variant.Name
 }
 
 // nat runs iptables -t nat on the host, which has to succeed.
@@ -189,7 +189,7 @@ func (h *host) snapshot(t *testing.T) []string {
 	t.Helper()
 	var lines []string
 	for _, f := range []policy.Family{policy.IPv4, policy.IPv6} {
-		if h.isIPTables() {
+		if h.IsIPTables() {
 			lines = append(lines, h.save(t, f)...)
 		} else {
 			lines = append(lines, fmt.Sprint(h.observe(t, f)))

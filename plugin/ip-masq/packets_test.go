@@ -13,6 +13,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // podNode is a machine with pods and two hosts outside, and the plugin in the conflist that conf/ ships.
@@ -28,11 +29,11 @@ func newNode(t *testing.T, v variant, ipv6 bool) *podNode {
 	n := &podNode{Node: netnstest.NewNode(t)}
 	n.host = host{Space: n.Node.Space, variant: v, stateDir: n.StateDir, dataDir: n.DataDir, pod: netnstest.NewSpace(t, "pod")}
 	extra := map[string]any{}
-	if v.isIPTables() {
-		n.Node.SetPATH(netnstest.IPTables(t, v.name))
+	if v.IsIPTables() {
+		n.Node.SetPATH(netnstest.IPTables(t, v.Name))
 	}
-	if v.backend != "" {
-		extra["backend"] = v.backend
+	if !v.IsIPTables() {
+		extra["backend"] = v.Choice
 	}
 	list := readFile(t, "../../conf/10-bridge-ip-masq.conflist")
 	if ipv6 {
@@ -68,7 +69,7 @@ func (n *podNode) cni(t *testing.T, verb string, pod *netnstest.Pod, env ...stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	env = append(env, "CNI_PATH="+filepath.Dir(program)+":"+filepath.Join(root, "bin", "tools"))
+	env = append(env, "CNI_PATH="+testkit.Built()+":"+filepath.Join(root, "bin", "tools"))
 	if r := n.CNI(t, verb, n.network, pod.Path, env...); r.Code != 0 {
 		t.Fatalf("%s: exit %d\n%s%s", verb, r.Code, r.Stdout, r.Stderr)
 	}

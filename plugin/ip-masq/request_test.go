@@ -10,6 +10,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 const (
@@ -36,8 +37,8 @@ func (h *host) request(verb, container string, addresses ...string) *request {
 			"stateDir": h.stateDir, "dataDir": h.dataDir,
 		},
 	}
-	if h.backend != "" {
-		r.conf["backend"] = h.backend
+	if !h.IsIPTables() {
+		r.conf["backend"] = h.Choice
 	}
 	if len(addresses) > 0 {
 		r.conf["prevResult"] = h.result(addresses...)
@@ -107,7 +108,7 @@ func (r *request) version(v string) *request {
 }
 
 func (r *request) command(h *host) netnstest.Cmd {
-	c := netnstest.Cmd{Args: append(append([]string{}, h.through...), program), Stdin: r.stdin}
+	c := netnstest.Cmd{Args: append(append([]string{}, h.through...), testkit.Program("ip-masq")), Stdin: r.stdin}
 	for key, value := range r.env {
 		c.Env = append(c.Env, key+"="+value)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // hide makes the plugin run on a machine without the programs whose names match. A PATH alone would not do: the plugin also
@@ -54,9 +55,9 @@ func programDirs() []string {
 // program itself.
 func (h *host) wrap(t *testing.T, script string) {
 	t.Helper()
-	for _, v := range variants {
-		if v.isIPTables() {
-			h.wrapProgram(t, "iptables-"+v.name+"-restore", script)
+	for _, v := range testkit.Variants() {
+		if v.IsIPTables() {
+			h.wrapProgram(t, "iptables-"+v.Name+"-restore", script)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // TestAddresses is A15 and A16: which addresses of a result are the pod's. NETNS stands for the pod's namespace.
@@ -128,7 +129,7 @@ func TestOtherFamilyIsLeftAlone(t *testing.T) {
 
 func TestHiddenProgramsAreHidden(t *testing.T) {
 	netnstest.Require(t, "unshare", "iptables-nft")
-	h := newHost(t, variants[0])
+	h := newHost(t, testkit.Variants()[0])
 	h.hide(t, func(name string) bool { return strings.Contains(name, "tables") })
 	for program, want := range map[string]int{"iptables-nft": 127, "ls": 0} {
 		script := program + " --version; exit $?"

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // TestDelIsLenient is A25: whatever a runtime cannot say any more, the pod's rules go and the runtime can go on.
@@ -85,7 +86,7 @@ func TestDelWithoutTheRest(t *testing.T) {
 
 func TestDelWithoutTheTable(t *testing.T) {
 	netnstest.Require(t, "nft")
-	h := newHost(t, variants[0])
+	h := newHost(t, testkit.Variants()[0])
 	h.add(t, "a", "10.1.0.2")
 	h.Run(t, "nft", "delete", "table", "ip", "nat")
 	h.del(t, "a")
@@ -108,7 +109,7 @@ func TestDelWithoutBackend(t *testing.T) {
 		if !strings.Contains(got.Stderr, "iptables") {
 			t.Errorf("not a word about it: %q", got.Stderr)
 		}
-		h.SetPATH(netnstest.IPTables(t, v.name))
+		h.SetPATH(netnstest.IPTables(t, v.Name))
 		h.sync(t, "")
 		h.wantPods(t)
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // TestRefusals are calls that must fail before anything is written, in the kernel or on disk. Names start with the item of the
@@ -170,7 +171,7 @@ func (h *host) lifeIn(t *testing.T, version string) {
 
 // TestWithoutAnything is how a person starts a plugin by hand: it says what it is, on stderr.
 func TestWithoutAnything(t *testing.T) {
-	h := newHost(t, variants[0])
+	h := newHost(t, testkit.Variants()[0])
 	got := h.exec(t, (&request{stdin: "{}"}).command(h))
 	if got.Stdout != "" || !strings.Contains(got.Stderr, "ip-masq") || !strings.Contains(got.Stderr, "1.1.0") {
 		t.Errorf("%+v", got)
