@@ -165,7 +165,7 @@ func (p Program) run(o Options, _ []string) int {
 	if err != nil {
 		return p.failed(err)
 	}
-	defer func() { _ = lock.Close() }()
+	defer lock.Release()
 	n := newNode(o, log)
 	l := &loop{node: n, source: newSource(o, n, log), health: newHealth(), sentry: &sentry{options: o, log: log}, log: log}
 	if o.MetricsAddress != "" {

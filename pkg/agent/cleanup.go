@@ -11,7 +11,7 @@ func (p Program) cleanup(o Options, _ []string) int {
 	if err != nil {
 		return p.failed(err)
 	}
-	defer func() { _ = lock.Close() }()
+	defer lock.Release()
 	ctx, cancel := context.WithTimeout(context.Background(), syncTime)
 	defer cancel()
 	if err := newNode(o, slog.New(slog.DiscardHandler)).Cleanup(ctx); err != nil {

@@ -178,7 +178,7 @@ func TestDaemonIsAlone(t *testing.T) {
 		if took := time.Since(start); got.Code != 1 || took > 2*time.Second {
 			t.Errorf("exit %d after %s", got.Code, took)
 		}
-		if !strings.Contains(got.Stderr, "process "+strconv.Itoa(first.Pid)+" holds") || strings.Count(got.Stderr, "\n") != 1 {
+		if !strings.Contains(got.Stderr, "held by process "+strconv.Itoa(first.Pid)+" (ip-masq-agent)") || strings.Count(got.Stderr, "\n") != 1 {
 			t.Errorf("want one line that names process %d:\n%s", first.Pid, got.Stderr)
 		}
 		first.Stop(syscall.SIGKILL, patience)
