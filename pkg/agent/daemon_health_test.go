@@ -25,10 +25,10 @@ func TestDaemonProbes(t *testing.T) {
 		r.alive(t)
 		start := time.Now()
 		got := r.Agent(t, "sync")
-		if took := time.Since(start); got.Code != 1 || took > 15*time.Second || !strings.Contains(got.Stderr, "held by somebody else") {
+		if took := time.Since(start); got.Code != 1 || took > 15*time.Second || !strings.Contains(got.Stderr, "is held by process") {
 			t.Errorf("sync: exit %d after %s\n%s", got.Code, took, got.Stderr)
 		}
-		r.waitUnready(t, agent, "held by somebody else")
+		r.waitUnready(t, agent, "is held by process")
 		r.alive(t)
 		release()
 		r.waitReady(t, agent)
