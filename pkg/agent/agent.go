@@ -191,6 +191,11 @@ func (p Program) sync(o Options, _ []string) int {
 		printFindings(p.Stderr, source.findings) // all of them warnings
 	}
 	result, err := n.Sync(ctx, policy)
+	if err == nil && result.Former != nil {
+		if _, err := n.EndFlows(ctx, *result.Former, policy); err != nil {
+			log.Warn("could not end connections whose verdict changed; they keep their old address until they end", "error", err)
+		}
+	}
 	if err := errors.Join(configErr, err); err != nil {
 		return p.failed(err)
 	}
@@ -209,6 +214,6 @@ func (p Program) logger(o Options) *slog.Logger {
 func newNode(o Options, log *slog.Logger) *node.Node {
 	return node.New(node.Options{
 		StateDir: o.StateDir, DataDir: o.DataDir, Host: o.HostRoot, Choice: o.Backend, Owner: true, Defaults: o.Settings,
-		Runtime: o.Cache, Flows: flows.Table{Mode: o.Flows}, Log: log.Info,
+		Runtime: o.Cache, Flows: flows.Table{Mode: o.Flows}, Log: log,
 	})
 }

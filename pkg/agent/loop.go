@@ -91,6 +91,11 @@ func (l *loop) turn(ctx context.Context) time.Duration {
 	wait := l.pause(err)
 	l.health.set(errors.Join(configErr, err), wait)
 	l.report(result, err)
+	if err == nil && result.Former != nil {
+		if ended, err := l.node.EndFlows(ctx, *result.Former, policy); err != nil || ended > 0 {
+			l.log.Info("ended connections whose verdict changed", "connections", ended, "error", err)
+		}
+	}
 	if err == nil {
 		l.sentry.look(ctx, policy, l.node.Records)
 	}

@@ -34,13 +34,13 @@ func (n *Node) deletedPath(id attachment.ID) string {
 
 func (n *Node) markDeleted(id attachment.ID) {
 	if err := atomicfile.Write(n.deletedPath(id), nil, 0o600); err != nil {
-		n.log("could not mark an attachment as deleted", "error", err)
+		n.log.Warn("could not mark an attachment as deleted", "error", err)
 	}
 }
 
 func (n *Node) unmarkDeleted(id attachment.ID) {
 	if err := os.Remove(n.deletedPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		n.log("could not remove the mark of a deleted attachment", "error", err)
+		n.log.Warn("could not remove the mark of a deleted attachment", "error", err)
 	}
 }
 
@@ -50,41 +50,45 @@ func (n *Node) isDeleted(id attachment.ID) bool {
 }
 
 // adopt records the pods that the runtime knows and we do not: attached before the plugin was in their conflist, or their
-// record was lost. It returns the ids that the runtime knows, nil where nothing is known.
-func (n *Node) adopt() map[attachment.ID]bool {
+// record was lost. It returns the ids that the runtime knows, nil where nothing is known, and how many pods were adopted.
+func (n *Node) adopt() (known map[attachment.ID]bool, adopted int) {
 	if n.runtime == nil {
-		return nil
+		return nil, 0
 	}
 	ours, all, err := n.runtime.Attachments()
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			n.log("cannot look for pods that are not on record", "error", err)
+			n.log.Warn("cannot look for pods that are not on record", "error", err)
 		}
-		return nil
+		return nil, 0
 	}
 	n.forgetDeleted(all)
 	for _, a := range ours {
-		if err := n.adoptOne(a); err != nil {
-			n.log("could not adopt a pod", "network", a.Network, "container", a.ContainerID, "error", err)
+		done, err := n.adoptOne(a)
+		if err != nil {
+			n.log.Warn("could not adopt a pod", "network", a.Network, "container", a.ContainerID, "error", err)
+		}
+		if done {
+			adopted++
 		}
 	}
-	return all
+	return all, adopted
 }
 
-func (n *Node) adoptOne(a attachment.Attachment) error {
+func (n *Node) adoptOne(a attachment.Attachment) (adopted bool, err error) {
 	id := a.ID()
-	_, err := n.records.Get(id)
+	_, err = n.records.Get(id)
 	if err == nil || n.isDeleted(id) || a.NetNS.Path == "" || !a.NetNS.Alive() {
-		return nil
+		return false, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		n.log("replacing an attachment record that cannot be read", "error", err)
+		n.log.Warn("replacing an attachment record that cannot be read", "error", err)
 	}
 	if err := n.records.Put(a); err != nil {
-		return fmt.Errorf("record an adopted pod: %w", err)
+		return false, fmt.Errorf("record an adopted pod: %w", err)
 	}
-	n.log("adopted a pod", "network", a.Network, "container", a.ContainerID, "interface", a.IfName, "addresses", a.Addresses)
-	return nil
+	n.log.Info("adopted a pod", "network", a.Network, "container", a.ContainerID, "interface", a.IfName, "addresses", a.Addresses)
+	return true, nil
 }
 
 // forgetDeleted drops the marks of attachments that the runtime no longer knows; with known nil, only old ones.

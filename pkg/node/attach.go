@@ -45,15 +45,19 @@ func (n *Node) attachFast(ctx context.Context, a attachment.Attachment) error {
 		return err
 	}
 	defer release()
+	b, decision, chosen := n.current()
+	if errors.Is(chosen, ErrOtherBackend) {
+		return chosen
+	}
 	if err := n.records.Put(a); err != nil {
 		return err
 	}
 	n.unmarkDeleted(a.ID())
-	b, decision, ok := n.current()
-	if !ok || decision.Former != "" {
+	want := n.single(decision, a)
+	if chosen != nil || decision.moving(want.Settings.Chain) {
 		return errSlow
 	}
-	err = b.Attach(ctx, n.single(decision, a))
+	err = b.Attach(ctx, want)
 	if errors.Is(err, backend.ErrIncomplete) {
 		return fmt.Errorf("%w: %w", errSlow, err)
 	}
@@ -67,6 +71,9 @@ func (n *Node) attachSlow(ctx context.Context, a attachment.Attachment, former *
 		return err
 	}
 	defer release()
+	if _, _, err := n.current(); errors.Is(err, ErrOtherBackend) {
+		return err
+	}
 	n.forgetDeleted(nil)
 	p := n.policy()
 	if former != nil {
@@ -114,7 +121,7 @@ func (n *Node) rollBack(a attachment.Attachment) {
 	ctx, cancel := context.WithTimeout(context.Background(), rollBackTime)
 	defer cancel()
 	if err := n.Detach(ctx, a.Owner); err != nil {
-		n.log("could not roll back a failed attachment", "error", err)
+		n.log.Warn("could not roll back a failed attachment", "error", err)
 	}
 }
 
@@ -129,7 +136,7 @@ func (n *Node) Detach(ctx context.Context, owner attachment.Owner) error {
 		if known {
 			return err
 		}
-		n.log("nothing on record for this attachment, and the lock cannot be had to look for its rules", "error", err)
+		n.log.Warn("nothing on record for this attachment, and the lock cannot be had to look for its rules", "error", err)
 		return nil
 	}
 	defer release()

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,40 +19,63 @@ import (
 
 // Check verifies, without writing, that an attachment is behind the policy. It fails with a *backend.Missing.
 func (n *Node) Check(ctx context.Context, a attachment.Attachment) error {
-	b, decision, ok := n.current()
+	b, decision, err := n.current()
 	want := n.single(decision, a)
 	if len(want.Tables) == 0 {
 		return nil // no address of a family that is on: there was nothing to do
 	}
-	if !ok {
-		return &backend.Missing{Part: backend.PartRoot, Detail: "no backend was chosen on this node since it booted: was ADD ever called?"}
+	if errors.Is(err, errNotChosen) {
+		return &backend.Missing{Part: backend.PartRoot, Detail: err.Error() + ": was ADD ever called?"}
+	}
+	if err != nil {
+		return err
 	}
 	return b.Verify(ctx, want)
 }
 
-// ErrChainBroken means that pods are attached and the shared chain is missing or empty, so their traffic is not masqueraded.
-var ErrChainBroken = errors.New("pods are attached, but the shared chain does not stand")
+// ErrPodsAffected is in the error of Status where pods are attached already.
+var ErrPodsAffected = errors.New("pods are attached on this node")
 
-// Status reports whether an ADD would work. It writes nothing, takes no lock, and starts one process at most.
+// failureTime is how long Status believes an earlier failure: what was missing may have been installed meanwhile, and a runtime
+// whose STATUS fails sends no ADD that would find out.
+const failureTime = 30 * time.Second
+
+// Status reports whether an ADD would work now. It writes nothing, takes no lock, and starts one process per family at most. What
+// the next ADD would put right, such as an empty chain, is no failure.
 func (n *Node) Status(ctx context.Context) error {
+	err := n.couldAttach(ctx)
+	if records, _ := n.records.List(); err != nil && len(records) > 0 { // a broken one keeps no ADD from working
+		err = fmt.Errorf("%w (%w)", err, ErrPodsAffected)
+	}
+	return err
+}
+
+func (n *Node) couldAttach(ctx context.Context) error {
 	if err := writable(n.records.Dir); err != nil {
 		return err
 	}
 	s := n.settings()
-	b, decision, ok := n.current()
-	if !ok {
+	b, decision, err := n.current()
+	if errors.Is(err, errNotChosen) {
 		return n.couldChoose(decision, s)
 	}
-	if err := registry.Installed(n.host, b.Kind(), policy.IPv4); err != nil {
+	if err != nil {
 		return err
 	}
-	records, _ := n.Records() // a broken one keeps no ADD from working
-	return n.chainStands(ctx, b, s, records)
+	for _, family := range s.Families() {
+		if err := registry.Installed(n.host, b.Kind(), family); err != nil {
+			return err
+		}
+		if err := n.answers(ctx, b, s, family); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // couldChoose reports whether the first ADD would find a backend, as far as that can be told without probing.
 func (n *Node) couldChoose(d Decision, s policy.Settings) error {
-	if d.Failure != "" {
+	if age := time.Since(d.FailedAt); d.Failure != "" && age >= 0 && age < failureTime {
 		return fmt.Errorf("%w: %s", ErrNoBackend, d.Failure)
 	}
 	var failures []error
@@ -66,24 +89,14 @@ func (n *Node) couldChoose(d Decision, s policy.Settings) error {
 	return fmt.Errorf("%w: %w", ErrNoBackend, errors.Join(failures...))
 }
 
-// chainStands reads the shared chain in the first family that an attachment has. Somebody who holds a lock keeps it from being
-// read for a moment, which says nothing about the chain.
-func (n *Node) chainStands(ctx context.Context, b backend.Backend, s policy.Settings, records []attachment.Attachment) error {
-	for _, family := range s.Families() {
-		if !slices.ContainsFunc(records, func(a attachment.Attachment) bool { return a.Has(family) }) {
-			continue
-		}
-		state, err := b.Chain(ctx, s, family)
-		switch {
-		case errors.Is(err, backend.ErrBusy), errors.Is(err, context.DeadlineExceeded):
-			n.log("cannot look at the shared chain just now", "error", err)
-			return nil
-		case err == nil && state != backend.ChainFilled:
-			return fmt.Errorf("%w: %s is %s in %s (%s); the agent or the next ADD mends it", ErrChainBroken, s.Chain, state, b.Kind(), family)
-		}
-		return err
+// answers reads the shared chain, to see that the backend works at all; what stands in the chain does not matter. Somebody who
+// holds a lock keeps it from being read for a moment, which says nothing about the backend.
+func (n *Node) answers(ctx context.Context, b backend.Backend, s policy.Settings, family policy.Family) error {
+	_, err := b.Chain(ctx, s, family)
+	if errors.Is(err, backend.ErrBusy) || errors.Is(err, context.DeadlineExceeded) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // writable reports why records could not be written to the state directory, or to where it would be made.

@@ -8,49 +8,74 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// Decision records which backend was chosen on this node since it booted. Whoever comes first writes it under the exclusive
-// lock; plugin and agent obey it alike.
+// Decision records which backend and chain are in use on this node since it booted. Whoever comes first writes it under the
+// exclusive lock; plugin and agent obey it alike.
 type Decision struct {
+	Version  int              `json:"version"`
 	BootID   string           `json:"bootID"`
 	Kind     backend.Kind     `json:"backend,omitempty"`
+	Chain    string           `json:"chain,omitempty"` // empty in records of releases that did not write it
 	Reason   string           `json:"reason,omitempty"`
-	Explicit bool             `json:"explicit,omitempty"` // asked for by the agent's --backend
 	Features backend.Features `json:"features"`
-	// Former is the kind before a switch, until everything of ours is out of it.
-	Former backend.Kind `json:"former,omitempty"`
+	// Former is the kind before a switch, and FormerChains are shared chains of other names, until everything is out of them.
+	Former       backend.Kind `json:"former,omitempty"`
+	FormerChains []string     `json:"formerChains,omitempty"`
 	// Failure says why nothing could be chosen. It is there for STATUS, which may not probe; the next ADD tries again.
-	Failure string `json:"failure,omitempty"`
+	Failure  string    `json:"failure,omitempty"`
+	FailedAt time.Time `json:"failedAt,omitzero"`
+	// RuntimeDir is the runtime's result cache, in which an agent looks for pods that are not on record.
+	RuntimeDir string `json:"runtimeDir,omitempty"`
 }
 
 const decisionFile = "backend.json"
 
-// Decision reads the record. It is false where there is none of this boot.
+func (n *Node) decisionPath() string { return filepath.Join(n.stateDir, decisionFile) }
+
+// Decision reads the record. It is false where there is none of this boot that can be used.
 func (n *Node) Decision() (Decision, bool) {
-	data, err := os.ReadFile(filepath.Join(n.stateDir, decisionFile))
+	data, err := os.ReadFile(n.decisionPath())
 	if err != nil {
 		return Decision{}, false
 	}
 	var d Decision
-	if json.Unmarshal(data, &d) != nil || d.BootID != bootID() {
+	err = json.Unmarshal(data, &d)
+	if versionErr := attachment.CheckFormat(d.Version); versionErr != nil {
+		err = versionErr
+	}
+	if err != nil {
+		n.warnOnce(fmt.Sprintf("%s cannot be used: the backend is chosen again", n.decisionPath()), err)
 		return Decision{}, false
 	}
-	return d, true
+	if policy.ValidateChain(d.Chain) != nil {
+		d.Chain = ""
+	}
+	return d, d.BootID == bootID()
+}
+
+// warnOnce logs what every reading of a file finds again.
+func (n *Node) warnOnce(message string, err error) {
+	if text := message + err.Error(); text != n.warned {
+		n.warned = text
+		n.log.Warn(message, "error", err)
+	}
 }
 
 func (n *Node) saveDecision(d Decision) error {
-	d.BootID = bootID()
+	d.Version, d.BootID = attachment.FormatVersion, bootID()
 	data, err := json.Marshal(d)
 	if err != nil {
 		return fmt.Errorf("encode backend decision: %w", err)
 	}
-	return atomicfile.Write(filepath.Join(n.stateDir, decisionFile), data, 0o644)
+	return atomicfile.Write(n.decisionPath(), data, 0o644)
 }
 
 // bootID tells this boot's decision from one that a state directory on disk kept from the last.
@@ -59,44 +84,64 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// usable reports whether the decision answers what this node's user asks for. The agent's explicit choice overrules a record
-// that says otherwise; the plugin's overrules only one that nobody asked for.
-func (n *Node) usable(d Decision) bool {
-	return d.Kind != "" && registry.Known(d.Kind) && (n.choice.Allows(d.Kind) || (d.Explicit && !n.owner))
-}
+var (
+	// ErrNoBackend means that every backend that was asked for was tried, and none works on this host.
+	ErrNoBackend = errors.New("no usable backend")
+	// ErrOtherBackend means that the plugin's entry asks for another backend than the one in use, which only the agent switches.
+	ErrOtherBackend = errors.New("this node uses another backend")
+	// errNotChosen means that there is no record to obey.
+	errNotChosen = errors.New("no backend was chosen on this node since it booted")
+)
 
-// current opens the backend on record, false where there is none to obey.
-func (n *Node) current() (backend.Backend, Decision, bool) {
+// current opens the backend on record. The agent's explicit choice overrules the record (errNotChosen), the plugin's does not
+// (ErrOtherBackend): two conflists that ask for different backends would switch the whole node with every pod.
+func (n *Node) current() (backend.Backend, Decision, error) {
 	d, ok := n.Decision()
-	if !ok || !n.usable(d) {
-		return nil, d, false
+	switch {
+	case !ok || !registry.Known(d.Kind):
+		return nil, d, errNotChosen
+	case n.choice.Allows(d.Kind):
+		return n.open(d.Kind), d, nil
+	case n.owner:
+		return nil, d, errNotChosen
 	}
-	return n.open(d.Kind), d, true
+	return nil, d, fmt.Errorf("%w: the ip-masq entry asks for backend %q, and %q is in use since this node booted (%s): "+
+		"remove the key \"backend\" from the entry, or switch the node by the agent's --backend", ErrOtherBackend, n.choice, d.Kind, d.Reason)
 }
 
 // choose obeys the record or makes it, under the exclusive lock. It is fresh when nothing was on record, and then most
-// likely nothing of ours is in the kernel either.
+// likely nothing of ip-masq is in the kernel either.
 func (n *Node) choose(ctx context.Context, s policy.Settings, family policy.Family) (b backend.Backend, d Decision, fresh bool, err error) {
-	b, old, ok := n.current()
-	if ok {
-		return b, old, false, nil
+	b, old, err := n.current()
+	if !errors.Is(err, errNotChosen) {
+		return b, old, false, err
 	}
 	d, err = n.probe(ctx, s, family)
 	if err != nil {
-		old.Failure = err.Error()
-		if saveErr := n.saveDecision(old); saveErr != nil {
-			n.log("could not record the failed choice of a backend", "error", saveErr)
-		}
+		n.recordFailure(old, err)
 		return nil, Decision{}, false, err
 	}
+	d.Chain, d.FormerChains, d.RuntimeDir = old.Chain, old.FormerChains, old.RuntimeDir
 	if old.Kind != d.Kind {
 		d.Former = old.Kind
 	}
 	if err := n.saveDecision(d); err != nil {
 		return nil, Decision{}, false, err
 	}
-	n.log("chose backend", "backend", d.Kind, "reason", d.Reason)
+	n.log.Info("chose backend", "backend", d.Kind, "reason", d.Reason)
 	return n.open(d.Kind), d, old.Kind == "", nil
+}
+
+// recordFailure keeps why no backend works here for STATUS. That somebody held a lock, or that time ran out, says nothing
+// about the next ADD.
+func (n *Node) recordFailure(d Decision, failure error) {
+	if !errors.Is(failure, ErrNoBackend) {
+		return
+	}
+	d.Failure, d.FailedAt = failure.Error(), time.Now()
+	if err := n.saveDecision(d); err != nil {
+		n.log.Warn("could not record the failed choice of a backend", "error", err)
+	}
 }
 
 // probe tries the candidates in order until one works.
@@ -105,11 +150,10 @@ func (n *Node) probe(ctx context.Context, s policy.Settings, family policy.Famil
 	for _, c := range registry.Candidates(n.host, n.choice, s, family) {
 		features, err := n.open(c.Kind).Probe(ctx, family)
 		if err == nil {
-			explicit := n.choice != registry.Auto
-			if explicit {
+			if n.choice != registry.Auto {
 				c.Reason = "asked for " + string(n.choice)
 			}
-			return Decision{Kind: c.Kind, Reason: c.Reason, Explicit: explicit && n.owner, Features: features}, nil
+			return Decision{Kind: c.Kind, Reason: c.Reason, Features: features}, nil
 		}
 		failures = append(failures, fmt.Errorf("%s: %w", c.Kind, err))
 		if errors.Is(err, backend.ErrBusy) || ctx.Err() != nil {
@@ -118,6 +162,3 @@ func (n *Node) probe(ctx context.Context, s policy.Settings, family policy.Famil
 	}
 	return Decision{}, fmt.Errorf("%w: no backend works here (asked for %s): %w", ErrNoBackend, n.choice, errors.Join(failures...))
 }
-
-// ErrNoBackend means that every backend that was asked for was tried, and none works on this host.
-var ErrNoBackend = errors.New("no usable backend")

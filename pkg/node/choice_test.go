@@ -64,7 +64,7 @@ func TestChoice(t *testing.T) {
 			if got := k.mustSync(t); got.Backend != c.want {
 				t.Errorf("chose %s, want %s", got.Backend, c.want)
 			}
-			if d, ok := k.Decision(); !ok || d.Kind != c.want || d.Reason != c.reason || d.Explicit || !d.Features.RandomFully {
+			if d, ok := k.Decision(); !ok || d.Kind != c.want || d.Reason != c.reason || !d.Features.RandomFully {
 				t.Errorf("recorded %+v, want the reason %q", d, c.reason)
 			}
 		})
@@ -105,7 +105,7 @@ func TestExplicitChoice(t *testing.T) {
 	if got := k.mustSync(t); got.Backend != backend.IPTablesNFT {
 		t.Errorf("chose %s", got.Backend)
 	}
-	if d, _ := k.Decision(); !d.Explicit || d.Reason != "asked for iptables" {
+	if d, _ := k.Decision(); d.Reason != "asked for iptables" {
 		t.Errorf("recorded %+v", d)
 	}
 	write(t, filepath.Join(k.stateDir, decisionFile), `{"bootID":"`+bootID()+`","backend":"iptables-legacy"}`)

@@ -13,22 +13,17 @@ type Flows interface {
 	Flush(ctx context.Context, former, now policy.Policy, sources []netip.Addr) (deleted int, err error)
 }
 
-// flushFlows runs after the rules changed: a connection that is deleted earlier would come back with its old address. That it
-// fails is no reason to call the Sync a failure: the rules are right, and old connections end by themselves.
-func (n *Node) flushFlows(ctx context.Context, former, now policy.Policy) {
+// EndFlows ends the attached pods' connections whose verdict differs between two policies. Call it after the Sync that put the
+// new policy in force: a connection that is ended earlier would come back with its old address. It takes no lock, and its
+// failure is no reason to call the Sync one: the rules are right, and old connections end by themselves.
+func (n *Node) EndFlows(ctx context.Context, former, now policy.Policy) (ended int, err error) {
 	if n.flows == nil {
-		return
+		return 0, nil
 	}
-	records, _ := n.Records()
+	records, _ := n.records.List()
 	var sources []netip.Addr
 	for _, a := range records {
 		sources = append(sources, a.Addresses...)
 	}
-	deleted, err := n.flows.Flush(ctx, former, now, sources)
-	if err != nil {
-		n.log("could not end connections whose verdict changed; they keep their old address until they end", "error", err)
-	}
-	if deleted > 0 {
-		n.log("ended connections whose verdict changed", "connections", deleted)
-	}
+	return n.flows.Flush(ctx, former, now, sources)
 }

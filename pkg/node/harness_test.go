@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -42,7 +43,7 @@ func newKernel(t *testing.T, variant string, o Options) *kernel {
 		o.Choice = registry.Auto
 	}
 	o.Owner, o.Defaults = true, policy.DefaultSettings()
-	o.Log = func(message string, _ ...any) { k.logged.WriteString(message + "\n") }
+	o.Log = slog.New(slog.NewTextHandler(&k.logged, nil))
 	k.Node = New(o)
 	return k
 }

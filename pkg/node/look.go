@@ -23,12 +23,12 @@ type View struct {
 func (n *Node) Look(ctx context.Context, p policy.Policy) (View, error) {
 	records, err := n.Records()
 	if err != nil {
-		n.log("skipping attachment records that cannot be read", "error", err)
+		n.log.Warn("skipping attachment records that cannot be read", "error", err)
 	}
-	b, decision, ok := n.current()
+	b, decision, err := n.current()
 	view := View{Decision: decision, Attachments: records, Drift: []string{}, Counters: map[policy.Family][]backend.Counter{}}
-	if !ok {
-		view.Drift = append(view.Drift, "no backend was chosen since this node booted: nothing is in the kernel")
+	if err != nil {
+		view.Drift = append(view.Drift, err.Error())
 		return view, nil
 	}
 	p.Settings.RandomFully = p.Settings.RandomFully && decision.Features.RandomFully

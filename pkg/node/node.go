@@ -1,11 +1,12 @@
 // Package node holds what plugin and agent share on one node: where its files are, the lock, the record of the chosen
-// backend, the last good policy, and the few operations on them. Every way to change the kernel goes through here.
+// backend and chain, the last good policy, and the few operations on them. Every way to change the kernel goes through here.
 //
 // It refuses to read the agent's configuration file and to know CNI: it is given policies and attachments. It never blocks
 // beyond its caller's context, and it never takes an error as a reason to leave the kernel worse than it was.
 package node
 
 import (
+	"log/slog"
 	"path/filepath"
 	"time"
 
@@ -22,20 +23,21 @@ const (
 
 // Node is one node's state. The zero value is not usable: use New.
 type Node struct {
-	stateDir string
-	dataDir  string
-	host     registry.Host
-	choice   registry.Choice
-	owner    bool
-	defaults policy.Settings
-	records  attachment.Store
-	runtime  Runtime
-	flows    Flows
-	former   *policy.Policy // as persisted, once it was read
-	tookOver bool
-	known    recordList
-	last     steady
-	log      func(message string, keysAndValues ...any)
+	stateDir  string
+	dataDir   string
+	host      registry.Host
+	choice    registry.Choice
+	owner     bool
+	defaults  policy.Settings
+	records   attachment.Store
+	runtime   Runtime
+	flows     Flows
+	persisted persistedPolicy
+	tookOver  bool
+	known     recordList
+	last      steady
+	warned    string // the last message of warnOnce
+	log       *slog.Logger
 }
 
 // Options say who is asking and where the node's files are.
@@ -45,7 +47,7 @@ type Options struct {
 	// Host is where the host's root is mounted, for an agent in a container; empty for our own.
 	Host   registry.Host
 	Choice registry.Choice
-	// Owner marks the agent: its explicit choice of a backend overrules the plugin's.
+	// Owner marks the agent: only its explicit choice switches a backend that is in use.
 	Owner bool
 	// Defaults are the settings where no policy was ever persisted.
 	Defaults policy.Settings
@@ -53,9 +55,8 @@ type Options struct {
 	// does without.
 	Runtime Runtime
 	Flows   Flows
-	// Log takes a message and pairs of keys and values, as the methods of slog.Logger do. A function keeps that package, a tenth
-	// of a megabyte, out of the plugin.
-	Log func(message string, keysAndValues ...any)
+	// Log may be nil.
+	Log *slog.Logger
 }
 
 // New returns the node. It touches nothing.
@@ -72,13 +73,14 @@ func New(o Options) *Node {
 		n.dataDir = DefaultDataDir
 	}
 	if n.log == nil {
-		n.log = func(string, ...any) {}
+		n.log = slog.New(slog.DiscardHandler)
 	}
 	n.records = attachment.Store{Dir: filepath.Join(n.stateDir, "attachments")}
 	return n
 }
 
-// racyTime is the age below which a directory may change again without its time showing it: a timer tick before Linux 6.13.
+// racyTime is the age below which a file or directory may change again without its time showing it: a timer tick before
+// Linux 6.13.
 const racyTime = 50 * time.Millisecond
 
 // Records returns the attachments on record, which are read again only when their directory changed. A Sync asks several times,

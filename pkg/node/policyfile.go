@@ -7,39 +7,51 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 const policyFile = "policy.json"
 
+// policyDocument is the content of the file. The settings stand before the prefixes, so that they can be read alone.
+type policyDocument struct {
+	Version int `json:"version"`
+	policy.Policy
+}
+
+func (n *Node) policyPath() string { return filepath.Join(n.dataDir, policyFile) }
+
 // SavePolicy persists the last good policy, so that after a reboot the first ADD puts it in place before the agent is up.
 func (n *Node) SavePolicy(p policy.Policy) error {
-	data, err := json.Marshal(p)
+	data, err := json.Marshal(policyDocument{attachment.FormatVersion, p})
 	if err != nil {
 		return fmt.Errorf("encode policy: %w", err)
 	}
-	return atomicfile.WriteSync(filepath.Join(n.dataDir, policyFile), append(data, '\n'), 0o644)
-}
-
-// policyThere notices that somebody removed the file.
-func (n *Node) policyThere() bool {
-	_, err := os.Stat(filepath.Join(n.dataDir, policyFile))
-	return err == nil
+	return atomicfile.WriteSync(n.policyPath(), append(data, '\n'), 0o644)
 }
 
 // LoadPolicy reads the persisted policy; the error is fs.ErrNotExist where there is none.
 func (n *Node) LoadPolicy() (policy.Policy, error) {
-	data, err := os.ReadFile(filepath.Join(n.dataDir, policyFile))
+	data, err := os.ReadFile(n.policyPath())
 	if err != nil {
 		return policy.Policy{}, fmt.Errorf("read persisted policy: %w", err)
 	}
-	var p policy.Policy
-	if err := json.Unmarshal(data, &p); err != nil {
-		return policy.Policy{}, fmt.Errorf("persisted policy %s: %w", filepath.Join(n.dataDir, policyFile), err)
+	var document policyDocument
+	err = json.Unmarshal(data, &document)
+	if versionErr := attachment.CheckFormat(document.Version); versionErr != nil {
+		err = versionErr // a newer format explains whatever else could not be read
 	}
-	return p, p.Validate()
+	if err == nil {
+		err = document.Validate()
+	}
+	if err != nil {
+		return policy.Policy{}, fmt.Errorf("persisted policy %s: %w", n.policyPath(), err)
+	}
+	return document.Policy, nil
 }
 
 // policy returns the persisted policy, or the defaults where there is none that can be used.
@@ -49,35 +61,97 @@ func (n *Node) policy() policy.Policy {
 		return p
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		n.log("using the default policy", "error", err)
+		n.log.Warn("the persisted policy cannot be used: the default policy is used instead", "error", err)
 	}
-	return policy.Default(n.defaults)
+	return policy.Default(n.unpersistedSettings())
 }
 
 // settings returns the persisted policy's settings without decoding its prefixes, of which there may be a hundred thousand:
-// this runs for every pod. They are the first key of the file.
+// this runs for every pod.
 func (n *Node) settings() policy.Settings {
-	file, err := os.Open(filepath.Join(n.dataDir, policyFile))
+	file, err := os.Open(n.policyPath())
 	if err != nil {
-		return n.defaults
+		return n.unpersistedSettings()
 	}
 	defer func() { _ = file.Close() }()
-	decoder := json.NewDecoder(file)
-	var s policy.Settings
-	if first, err := firstKey(decoder); err != nil || first != "settings" || decoder.Decode(&s) != nil || s.Validate() != nil {
-		return n.policy().Settings
+	if s, ok := leadingSettings(json.NewDecoder(file)); ok {
+		return s
+	}
+	return n.policy().Settings
+}
+
+// unpersistedSettings are in force where no agent has persisted a policy: the caller's own, with the chain that is in use.
+func (n *Node) unpersistedSettings() policy.Settings {
+	s := n.defaults
+	if d, ok := n.Decision(); ok && d.Chain != "" {
+		s.Chain = d.Chain
 	}
 	return s
 }
 
-func firstKey(decoder *json.Decoder) (string, error) {
-	if _, err := decoder.Token(); err != nil {
-		return "", err
+// leadingSettings reads the settings when nothing but the version stands before them.
+func leadingSettings(decoder *json.Decoder) (s policy.Settings, ok bool) {
+	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
+		return s, false
 	}
-	token, err := decoder.Token()
+	for {
+		key, err := decoder.Token()
+		var version int
+		switch {
+		case err != nil:
+			return s, false
+		case key == "version":
+			if decoder.Decode(&version) != nil || attachment.CheckFormat(version) != nil {
+				return s, false
+			}
+		case key == "settings":
+			return s, decoder.Decode(&s) == nil && s.Validate() == nil
+		default:
+			return s, false
+		}
+	}
+}
+
+// persistedPolicy is the policy file as this process last read it. Decoding many prefixes takes longer than asking whether the
+// file changed.
+type persistedPolicy struct {
+	policy *policy.Policy // nil: there is none that can be used
+	file   fileID
+}
+
+// readPersisted returns the policy that is persisted now, nil where there is none that can be used. Others write the file too:
+// a sync without the daemon, or an administrator.
+func (n *Node) readPersisted() *policy.Policy {
+	now := identify(n.policyPath())
+	if now.sure && now == n.persisted.file {
+		return n.persisted.policy
+	}
+	n.persisted = persistedPolicy{file: now}
+	if p, err := n.LoadPolicy(); err == nil {
+		n.persisted.policy = &p
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		n.log.Warn("the persisted policy cannot be used and will be replaced", "error", err)
+	}
+	return n.persisted.policy
+}
+
+// fileID tells a file from what others put in its place or write into it.
+type fileID struct {
+	inode          uint64
+	size           int64
+	changed, wrote time.Time
+	sure           bool // old enough that a later change shows
+}
+
+func identify(path string) fileID {
+	info, err := os.Stat(path)
 	if err != nil {
-		return "", err
+		return fileID{sure: true}
 	}
-	key, _ := token.(string)
-	return key, nil
+	id := fileID{size: info.Size(), wrote: info.ModTime()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		id.inode, id.changed = st.Ino, time.Unix(st.Ctim.Unix())
+	}
+	id.sure = time.Since(id.changed) > racyTime
+	return id
 }

@@ -3,7 +3,9 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
@@ -40,15 +42,15 @@ func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result
 	p.Settings.RandomFully = p.Settings.RandomFully && decision.Features.RandomFully
 	records, err := n.Records()
 	if err != nil {
-		n.log("skipping attachment records that cannot be read", "error", err)
+		n.log.Warn("skipping attachment records that cannot be read", "error", err)
 	}
 	desired := func(got backend.Observed) ruleset.State {
 		state := ruleset.Build(p, records, sc.living(ruleset.Unrecorded(got.Pods(), records)))
 		state.KeepChain = sc.keepChain
 		return state.Of(sc.families...)
 	}
-	result := Result{Backend: b.Kind(), Pods: desired(backend.Observed{}).Count()}
-	result.Changed, err = apply(ctx, b, p.Settings, sc.families, desired, fresh)
+	result := Result{Backend: b.Kind(), Chain: p.Settings.Chain, Pods: desired(backend.Observed{}).Count()}
+	err = result.apply(ctx, b, p.Settings, sc.families, desired, fresh)
 	if err == nil && decision.Former != "" {
 		err = n.leaveFormerBackend(ctx, decision, p.Settings)
 	}
@@ -58,23 +60,42 @@ func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result
 // apply observes and applies. On a fresh node it first assumes that nothing is there, which is usually right, cannot harm
 // when it is wrong, and saves the reading. A refused write is tried once more on a new reading: somebody outside our lock may
 // have changed the rules in between.
-func apply(ctx context.Context, b backend.Backend, s policy.Settings, families []policy.Family,
+func (r *Result) apply(ctx context.Context, b backend.Backend, s policy.Settings, families []policy.Family,
 	desired func(backend.Observed) ruleset.State, fresh bool,
-) (changed bool, err error) {
+) error {
 	if fresh {
-		if changed, err = b.Apply(ctx, backend.Observed{}, desired(backend.Observed{})); err == nil {
-			return changed, nil
+		nothing := backend.Observed{}
+		if err := r.write(ctx, b, nothing, desired(nothing)); err == nil {
+			return nil
 		}
 	}
+	var err error
 	for range 2 {
-		var got backend.Observed
-		if got, err = b.Observe(ctx, s, families...); err != nil {
-			return false, err
+		began := time.Now()
+		got, observeErr := b.Observe(ctx, s, families...)
+		r.Reading += time.Since(began)
+		if observeErr != nil {
+			return observeErr
 		}
-		changed, err = b.Apply(ctx, got, desired(got))
+		err = r.write(ctx, b, got, desired(got))
 		if err == nil || errors.Is(err, backend.ErrUnavailable) || errors.Is(err, backend.ErrBusy) || ctx.Err() != nil {
-			return changed, err
+			return err
 		}
 	}
-	return changed, err
+	return err
+}
+
+// write applies the difference, and then lists it: what is missing is put back first.
+func (r *Result) write(ctx context.Context, b backend.Backend, got backend.Observed, want ruleset.State) error {
+	changed, err := b.Apply(ctx, got, want)
+	r.Changed = r.Changed || changed
+	if !changed {
+		return err
+	}
+	lines := b.Diff(got, want)
+	if more := len(lines) - maxRepaired; more > 0 {
+		lines = append(lines[:maxRepaired:maxRepaired], fmt.Sprintf("and %d more", more))
+	}
+	r.Repaired = lines
+	return err
 }

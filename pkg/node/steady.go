@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -31,11 +32,14 @@ type steady struct {
 // calls.
 func (n *Node) unchanged(ctx context.Context, p policy.Policy) bool {
 	last := &n.last
-	if !last.valid || !n.policyThere() || !last.policy.Equal(p) || !last.recordsAt.Equal(n.recordsChanged()) || last.runtime != n.runtimeStamp() {
+	if former := n.readPersisted(); former == nil || !former.Equal(p) {
+		return false // somebody else changed or removed the file
+	}
+	if !last.valid || !last.policy.Equal(p) || !last.recordsAt.Equal(n.recordsChanged()) || last.runtime != n.runtimeStamp() {
 		return false
 	}
-	b, decision, ok := n.current()
-	if !ok || decision != last.decision {
+	b, decision, err := n.current()
+	if err != nil || !reflect.DeepEqual(decision, last.decision) {
 		return false
 	}
 	if last.namespaces != namespaceStamp(last.records) {
@@ -50,19 +54,18 @@ func (n *Node) unchanged(ctx context.Context, p policy.Policy) bool {
 func (n *Node) remember(seen steady, result Result) {
 	n.last = steady{}
 	if seen.valid && !result.Changed {
-		seen.result = result
+		seen.result = Result{Backend: result.Backend, Chain: result.Chain, Pods: result.Pods}
 		n.last = seen
 	}
 }
 
 // glance takes down everything a Sync depends on, before it reads the rules.
 func (n *Node) glance(ctx context.Context, p policy.Policy) steady {
-	b, decision, ok := n.current()
-	if !ok {
+	b, decision, err := n.current()
+	if err != nil {
 		return steady{}
 	}
 	seen := steady{policy: p, decision: decision, recordsAt: n.recordsChanged(), runtime: n.runtimeStamp()}
-	var err error
 	if seen.records, err = n.Records(); err != nil {
 		return steady{}
 	}

@@ -16,16 +16,42 @@ import (
 // Result is what a Sync did.
 type Result struct {
 	Backend backend.Kind
+	Chain   string
 	Changed bool // something was written
 	Pods    int  // addresses whose traffic the policy governs
+	// Repaired says what differed from the desired state before it was written, one line per object in the backend's words; after
+	// maxRepaired lines the last one counts the rest.
+	Repaired []string
+	// PolicyChanged: another policy, or none, was in force before, so that what differed was nobody's damage.
+	PolicyChanged bool
+	Adopted       int // pods that the runtime knows and that were not on record
+	Dropped       int // pods whose network namespace is gone
+	// Reading is how long reading the kernel took, without writing and without waiting for the lock.
+	Reading time.Duration
+	// Former is the policy that was in force before, nil where there was none or it is the same: what EndFlows asks for.
+	Former *policy.Policy
 }
 
+// maxRepaired bounds Result.Repaired: a table of many prefixes that somebody deleted differs in all of them.
+const maxRepaired = 20
+
 // Sync makes the kernel equal the policy and the attachments, and persists the policy. It is the agent's one way to change
-// anything, whatever triggered it.
+// anything, whatever triggered it. With an error the Result says what was done until then.
 func (n *Node) Sync(ctx context.Context, p policy.Policy) (Result, error) {
-	former, result, err := n.syncExclusive(ctx, p)
-	if err == nil && former != nil && !former.Equal(p) {
-		n.flushFlows(ctx, *former, p)
+	lockCtx, cancel := context.WithTimeout(ctx, lockTime)
+	defer cancel()
+	release, err := n.exclusive(lockCtx)
+	if err != nil {
+		return Result{}, err
+	}
+	defer release()
+	if n.unchanged(ctx, p) {
+		return n.last.result, nil
+	}
+	seen := n.glance(ctx, p)
+	result, err := n.syncLocked(ctx, p)
+	if err == nil {
+		n.remember(seen, result)
 	}
 	return result, err
 }
@@ -33,69 +59,45 @@ func (n *Node) Sync(ctx context.Context, p policy.Policy) (Result, error) {
 // lockTime bounds a Sync's wait for the lock, which its holders need for milliseconds: who waits longer had better be told.
 const lockTime = 10 * time.Second
 
-// syncExclusive returns the policy that was in force before, too: old connections are ended without the lock, because there
-// may be many and pods are waiting.
-func (n *Node) syncExclusive(ctx context.Context, p policy.Policy) (*policy.Policy, Result, error) {
-	lockCtx, cancel := context.WithTimeout(ctx, lockTime)
-	defer cancel()
-	release, err := n.exclusive(lockCtx)
+func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) {
+	former := n.readPersisted()
+	dropped, err := n.dropDead(ctx, p.Settings)
 	if err != nil {
-		return nil, Result{}, err
+		n.log.Warn("could not remove an attachment whose network namespace is gone", "error", err)
 	}
-	defer release()
-	if n.unchanged(ctx, p) {
-		return nil, n.last.result, nil
-	}
-	former, seen := n.persisted(), n.glance(ctx, p)
-	result, err := n.syncLocked(ctx, former, p)
-	if err == nil {
-		n.remember(seen, result)
-	}
-	return former, result, err
-}
-
-func (n *Node) syncLocked(ctx context.Context, former *policy.Policy, p policy.Policy) (Result, error) {
-	if err := n.dropDead(ctx, p.Settings); err != nil {
-		n.log("could not remove a dead attachment", "error", err)
-	}
-	known := n.adopt()
+	known, adopted := n.adopt()
 	result, err := n.reconcile(ctx, p, scope{families: p.Settings.Families(), known: known})
+	result.Adopted, result.Dropped = adopted, dropped
+	result.PolicyChanged = former == nil || !former.Equal(p)
+	if result.PolicyChanged {
+		result.Former = former
+	}
 	if err != nil {
 		return result, err
 	}
 	if err := n.takeOver(ctx, result.Backend, former, p.Settings); err != nil {
 		return result, err
 	}
-	if former == nil || !former.Equal(p) || !n.policyThere() {
+	if result.PolicyChanged {
 		if err := n.SavePolicy(p); err != nil {
 			return result, fmt.Errorf("the rules are in place, but a reboot would lose them: %w", err)
 		}
 	}
-	n.former = &p
 	return result, nil
 }
 
-// persisted returns the policy before this Sync, nil where there was none. It is read once: nobody but the agent writes it.
-func (n *Node) persisted() *policy.Policy {
-	if n.former == nil {
-		if p, err := n.LoadPolicy(); err == nil {
-			n.former = &p
-		}
-	}
-	return n.former
-}
-
 // dropDead detaches what provably lost its network namespace: a runtime can lose a DEL (containerd#12923).
-func (n *Node) dropDead(ctx context.Context, s policy.Settings) error {
+func (n *Node) dropDead(ctx context.Context, s policy.Settings) (dropped int, err error) {
 	records, _ := n.Records()
 	var failures []error
 	for _, a := range records {
 		if a.NetNS.Gone() {
-			n.log("dropping an attachment whose network namespace is gone", "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
+			n.log.Info("removing an attachment whose network namespace is gone", "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
 			failures = append(failures, n.detach(ctx, s, a.ID(), &a))
+			dropped++
 		}
 	}
-	return errors.Join(failures...)
+	return dropped, errors.Join(failures...)
 }
 
 // detach removes the rules of one owner and then its record. It needs the lock, in either form. record may be nil. A backend
@@ -110,7 +112,7 @@ func (n *Node) detach(ctx context.Context, s policy.Settings, id attachment.ID, 
 	for _, kind := range n.inUse(s) {
 		err := n.open(kind).Detach(ctx, s, families, id, known)
 		if errors.Is(err, backend.ErrUnavailable) {
-			n.log("the rules of an attachment stay until their backend is back; its record stays with them", "backend", kind, "owner", id, "error", err)
+			n.log.Warn("the rules of an attachment stay until their backend is back; its record stays with them", "backend", kind, "owner", id, "error", err)
 			return nil
 		}
 		if err != nil {

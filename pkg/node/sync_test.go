@@ -42,7 +42,7 @@ func TestSyncDropsTheDead(t *testing.T) {
 		if _, err := k.records.Get(dead.ID()); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("its record: %v", err)
 		}
-		if !strings.Contains(k.logged.String(), "dropping an attachment whose network namespace is gone") {
+		if !strings.Contains(k.logged.String(), "removing an attachment whose network namespace is gone") {
 			t.Errorf("logged\n%s", k.logged.String())
 		}
 	})

@@ -30,7 +30,7 @@ func (n *Node) takeOver(ctx context.Context, kind backend.Kind, former *policy.P
 			if err := n.remove(ctx, other, now, family); err != nil {
 				return fmt.Errorf("remove %s rules of another agent: %w", other, err)
 			}
-			n.log("removed the rules of another agent", "backend", other, "family", family)
+			n.log.Info("removed the rules of another agent", "backend", other, "family", family)
 		}
 	}
 	n.tookOver = true
@@ -74,7 +74,7 @@ func (n *Node) remove(ctx context.Context, kind backend.Kind, s policy.Settings,
 	var kept *backend.Kept
 	switch {
 	case errors.As(err, &kept):
-		n.log("a former chain stays", "reason", kept)
+		n.log.Warn("a former chain stays", "reason", kept)
 		return nil
 	case errors.Is(err, backend.ErrUnavailable):
 		return nil

@@ -33,7 +33,7 @@ func cniError(err error) error {
 		return types.NewError(codeChainMissing, line(err), "")
 	case missing != nil:
 		return types.NewError(codeJumpMissing, line(err), "")
-	case errors.Is(err, node.ErrNoBackend), errors.Is(err, backend.ErrUnavailable):
+	case errors.Is(err, node.ErrNoBackend), errors.Is(err, node.ErrOtherBackend), errors.Is(err, backend.ErrUnavailable):
 		return types.NewError(codeNoBackend, line(err), "")
 	}
 	return types.NewError(codeBackend, line(err), "")
@@ -50,7 +50,7 @@ func statusError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, node.ErrChainBroken):
+	case errors.Is(err, node.ErrPodsAffected):
 		return types.NewError(codeLimited, line(err), "")
 	}
 	return types.NewError(codeNotAvailable, line(err), "")

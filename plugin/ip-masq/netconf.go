@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -80,15 +81,18 @@ func (c *netConf) node() *node.Node {
 	}
 	return node.New(node.Options{
 		StateDir: c.StateDir, DataDir: c.DataDir, Choice: choice, Defaults: settings,
-		Log: logToStderr,
+		Log: logger(),
 	})
 }
 
-// logToStderr writes one line per message. Runtimes show it when a verb fails; stdout belongs to the result.
-func logToStderr(message string, keysAndValues ...any) {
-	line := "ip-masq: " + message
-	for i := 0; i+1 < len(keysAndValues); i += 2 {
-		line += fmt.Sprintf(" %v=%q", keysAndValues[i], fmt.Sprint(keysAndValues[i+1]))
+// logger writes one line per message to stderr, which runtimes show when a verb fails; stdout belongs to the result. The
+// runtime stamps the time itself.
+func logger() *slog.Logger {
+	noTime := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
 	}
-	fmt.Fprintln(os.Stderr, line)
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: noTime})).With("plugin", "ip-masq")
 }
