@@ -56,7 +56,7 @@ type Config struct {
 
 // Default is the configuration in effect where there is no file.
 func Default(opts Options) Config {
-	return merge(nil, opts, &report{})
+	return merge(nil, opts, &report{}).config
 }
 
 // Policy joins the configuration with the settings that flags decide.
@@ -81,9 +81,9 @@ func Parse(name string, data []byte, opts Options) (Config, []Finding, error) {
 
 // conclude merges what the files gave, unless one of them is bad.
 func conclude(files []file, opts Options, r *report) (Config, []Finding, error) {
-	merged := merge(files, opts, r)
+	m := merge(files, opts, r)
 	if err := r.err(); err != nil {
 		return Config{}, r.findings, err
 	}
-	return merged, r.findings, nil
+	return m.config, r.findings, nil
 }

@@ -8,20 +8,6 @@ import (
 	"time"
 )
 
-// The keys of the file.
-const (
-	keyNonMasquerade     = "nonMasqueradeCIDRs"
-	keyMasquerade        = "masqueradeCIDRs"
-	keyMasqLinkLocal     = "masqLinkLocal"
-	keyMasqLinkLocalIPv6 = "masqLinkLocalIPv6"
-	keyResyncInterval    = "resyncInterval"
-	keyCIDRLimit         = "cidrLimit"
-)
-
-var knownKeys = []string{
-	keyNonMasquerade, keyMasquerade, keyMasqLinkLocal, keyMasqLinkLocalIPv6, keyResyncInterval, keyCIDRLimit,
-}
-
 // file is what one file says, without any defaults.
 type file struct {
 	name                             string
@@ -53,19 +39,20 @@ func decode(name string, data []byte, opts Options, r *report) file {
 	if err != nil {
 		var syntax *syntaxError
 		if errors.As(err, &syntax) {
-			d.errorf(syntax.at, "%s", syntax.message)
+			d.errorf("", syntax.at, "%s", syntax.message)
 		} else {
-			d.errorf(position{}, "%s", err)
+			d.errorf("", position{}, "%s", err)
 		}
 		return file{name: name}
 	}
 	return d.file(d.checkKeys(keys), values)
 }
 
-func (d decoder) place(at position) place { return place{d.name, at} }
+// place names a position that belongs to a key, or to none.
+func (d decoder) place(key string, at position) place { return place{d.name, at, key} }
 
-func (d decoder) errorf(at position, format string, args ...any) {
-	d.report.errorf(d.place(at), format, args...)
+func (d decoder) errorf(key string, at position, format string, args ...any) {
+	d.report.errorf(d.place(key, at), format, args...)
 }
 
 // file reads the values of the known keys.
@@ -78,7 +65,7 @@ func (d decoder) file(keys map[string]entry, values map[string]any) file {
 			continue
 		}
 		if value == nil {
-			d.errorf(e.at, "%s has no value: %s", key, cure(key))
+			d.errorf(e.key, e.at, "%s has no value: %s", key, cure(key))
 			continue
 		}
 		switch key {
@@ -113,7 +100,7 @@ func cure(key string) string {
 func (d decoder) bool(e entry, value any) bool {
 	b, ok := value.(bool)
 	if !ok {
-		d.errorf(e.value, "%s is %s: write true or false, without quotes", e.key, describe(value))
+		d.errorf(e.key, e.value, "%s is %s: write true or false, without quotes", e.key, describe(value))
 	}
 	return b
 }
@@ -122,26 +109,26 @@ func (d decoder) limit(e entry, value any) *limit {
 	const remedy = "write a whole number of 0 or more without quotes, or remove the line for no limit"
 	number, ok := value.(json.Number)
 	if !ok {
-		d.errorf(e.value, "%s is %s: %s", e.key, describe(value), remedy)
+		d.errorf(e.key, e.value, "%s is %s: %s", e.key, describe(value), remedy)
 		return nil
 	}
 	most, err := strconv.Atoi(number.String())
 	if err != nil || most < 0 {
-		d.errorf(e.value, "%s is %s: %s", e.key, number, remedy)
+		d.errorf(e.key, e.value, "%s is %s: %s", e.key, number, remedy)
 		return nil
 	}
-	return &limit{most, d.place(e.value)}
+	return &limit{most, d.place(e.key, e.value)}
 }
 
 func (d decoder) interval(e entry, value any) time.Duration {
 	text, ok := value.(string)
 	if !ok {
-		d.errorf(e.value, "%s is %s: write %q", e.key, describe(value), withUnit(fmt.Sprint(value)))
+		d.errorf(e.key, e.value, "%s is %s: write %q", e.key, describe(value), withUnit(fmt.Sprint(value)))
 		return 0
 	}
 	interval, err := parseInterval(text)
 	if err != nil {
-		d.errorf(e.value, "%s %s", e.key, err)
+		d.errorf(e.key, e.value, "%s %s", e.key, err)
 	}
 	return interval
 }

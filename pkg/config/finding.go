@@ -22,6 +22,7 @@ type Finding struct {
 	Line     int      `json:"line,omitempty"`
 	Column   int      `json:"column,omitempty"`
 	Severity Severity `json:"severity"`
+	Key      string   `json:"key,omitempty"` // the key of the file that it is about; empty where it is about the file
 	Message  string   `json:"message"`
 }
 
@@ -82,7 +83,7 @@ func (r *report) errorf(at place, format string, args ...any) {
 }
 
 func (r *report) add(at place, s Severity, message string) {
-	r.findings = append(r.findings, Finding{at.file, at.line, at.column, s, message})
+	r.findings = append(r.findings, Finding{at.file, at.line, at.column, s, at.key, message})
 }
 
 // sort puts the findings from index first on into the order of their places.

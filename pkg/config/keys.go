@@ -6,18 +6,73 @@ import (
 	"strings"
 )
 
+// The keys of the file.
+const (
+	keyNonMasquerade     = "nonMasqueradeCIDRs"
+	keyMasquerade        = "masqueradeCIDRs"
+	keyMasqLinkLocal     = "masqLinkLocal"
+	keyMasqLinkLocalIPv6 = "masqLinkLocalIPv6"
+	keyResyncInterval    = "resyncInterval"
+	keyCIDRLimit         = "cidrLimit"
+)
+
+// Type says what a key takes.
+type Type string
+
+// The types of values.
+const (
+	CIDRs    Type = "list of CIDRs"
+	Bool     Type = "true or false"
+	Duration Type = "duration"
+	Count    Type = "whole number"
+)
+
+// Key describes a key of the file, for the JSON schema and the reference.
+type Key struct {
+	Name    string
+	Type    Type
+	Default string // what holds where the key is not given, as text
+	Summary string // one sentence
+}
+
+// Keys lists the keys of the file.
+func Keys() []Key {
+	return []Key{
+		{
+			keyNonMasquerade, CIDRs, "10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16; with IPv6 on also fc00::/7",
+			"Destinations that see the pod's own address. A list without a prefix of a family leaves that family's default in force; [] masquerades everything.",
+		},
+		{
+			keyMasquerade, CIDRs, "none",
+			"Exceptions inside those: destinations that are masqueraded all the same. The most specific prefix wins.",
+		},
+		{keyMasqLinkLocal, Bool, "false", "Masquerade what goes to 169.254.0.0/16 too."},
+		{keyMasqLinkLocalIPv6, Bool, "false", "Masquerade what goes to fe80::/10 too."},
+		{keyResyncInterval, Duration, "60s", "How often kernel and policy are compared when nothing else asks for it, at least 100ms."},
+		{keyCIDRLimit, Count, "no limit", "Refuse a longer nonMasqueradeCIDRs."},
+	}
+}
+
+var knownKeys = func() []string {
+	var names []string
+	for _, key := range Keys() {
+		names = append(names, key.Name)
+	}
+	return names
+}()
+
 // checkKeys reports the keys that are unknown or given twice and returns the others. Of two the last one counts, as in the
 // decoder of the values.
 func (d decoder) checkKeys(keys outline) map[string]entry {
 	known := make(map[string]entry, len(knownKeys))
 	for _, e := range keys {
 		if !slices.Contains(knownKeys, e.key) {
-			d.strictness(e.at, fmt.Sprintf("unknown key %q", e.key), "is ignored", adviceFor(e.key))
+			d.strictness(e, fmt.Sprintf("unknown key %q", e.key), "is ignored", adviceFor(e.key))
 			continue
 		}
 		if earlier, twice := known[e.key]; twice {
 			problem := fmt.Sprintf("key %q is given twice, first in line %d", e.key, earlier.at.line)
-			d.strictness(e.at, problem, "and the last one counts", "keep one of them")
+			d.strictness(e, problem, "and the last one counts", "keep one of them")
 		}
 		known[e.key] = e
 	}
@@ -25,12 +80,12 @@ func (d decoder) checkKeys(keys outline) map[string]entry {
 }
 
 // strictness reports what is an error or, in lenient mode, a warning that names the consequence.
-func (d decoder) strictness(at position, problem, consequence, advice string) {
+func (d decoder) strictness(e entry, problem, consequence, advice string) {
 	if d.opts.Lenient {
-		d.report.add(d.place(at), Warning, problem+" "+consequence+": "+advice)
+		d.report.add(d.place(e.key, e.at), Warning, problem+" "+consequence+": "+advice)
 		return
 	}
-	d.report.add(d.place(at), Error, problem+": "+advice)
+	d.report.add(d.place(e.key, e.at), Error, problem+": "+advice)
 }
 
 // adviceFor names the known key nearest to an unknown one, whatever the letter case, or all of them where none is near.

@@ -268,10 +268,10 @@ func TestErrorTextIsBounded(t *testing.T) {
 
 func TestFindingString(t *testing.T) {
 	for want, f := range map[string]Finding{
-		"f:3:5: error: bad":  {"f", 3, 5, Error, "bad"},
-		"f:3: warning: odd":  {"f", 3, 0, Warning, "odd"},
-		"f: error: bad":      {"f", 0, 0, Error, "bad"},
-		"3:5: error: bad":    {"", 3, 5, Error, "bad"},
+		"f:3:5: error: bad":  {"f", 3, 5, Error, "", "bad"},
+		"f:3: warning: odd":  {"f", 3, 0, Warning, "", "odd"},
+		"f: error: bad":      {"f", 0, 0, Error, "", "bad"},
+		"3:5: error: bad":    {"", 3, 5, Error, "", "bad"},
 		"warning: something": {Severity: Warning, Message: "something"},
 	} {
 		if got := fmt.Sprint(f); got != want {

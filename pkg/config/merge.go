@@ -8,9 +8,16 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
+// merged is a configuration in effect, and where its prefixes come from.
+type merged struct {
+	config           Config
+	keep, exceptions list           // as the files give them
+	defaults         []netip.Prefix // those in force beside keep
+}
+
 // merge puts the files together and the defaults in place: lists are joined in the files' order, switches are on if one
 // file turns them on, of several intervals and limits the smallest counts.
-func merge(files []file, opts Options, r *report) Config {
+func merge(files []file, opts Options, r *report) merged {
 	c := Config{ResyncInterval: shortest(files)}
 	var lists, exceptionLists []list
 	for _, f := range files {
@@ -30,7 +37,7 @@ func merge(files []file, opts Options, r *report) Config {
 	}
 	c.NonMasquerade = append(prefixes(keep), defaults...)
 	c.Masquerade = prefixes(exceptions)
-	return c
+	return merged{c, keep, exceptions, defaults}
 }
 
 // shortest returns the shortest interval that a file gives.

@@ -9,10 +9,11 @@ import (
 // position is a place in one file, counted from 1; the zero value is unknown.
 type position struct{ line, column int }
 
-// place is a position and the file that it is in.
+// place is a position, the file that it is in, and the key that it belongs to.
 type place struct {
 	file string
 	position
+	key string
 }
 
 // seenFrom names the place for a message about another one, which need not repeat the file that both share.

@@ -1,8 +1,11 @@
 package manifests
 
 import (
+	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,5 +103,26 @@ func TestConfigOfChart(t *testing.T) {
 			}
 			run(t, tool(t, "ip-masq-agent"), "lint", "--enable-ipv6", file).must(t)
 		})
+	}
+}
+
+// The chart takes the keys of the configuration, all of them and no others.
+func TestChartTakesEveryKey(t *testing.T) {
+	var config struct {
+		Properties map[string]any `json:"properties"`
+	}
+	var values struct {
+		Properties map[string]struct {
+			Properties map[string]any `json:"properties"`
+		} `json:"properties"`
+	}
+	for path, into := range map[string]any{"conf/ip-masq-agent.schema.json": &config, chart + "/values.schema.json": &values} {
+		if err := json.Unmarshal([]byte(read(t, path)), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, got := slices.Sorted(maps.Keys(config.Properties)), slices.Sorted(maps.Keys(values.Properties["config"].Properties))
+	if !slices.Equal(want, got) {
+		t.Errorf("the chart's value config takes %v; the file takes %v", got, want)
 	}
 }

@@ -1,0 +1,196 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// Range is a part of the cluster whose packets should keep their source among each other, such as a pod range.
+type Range struct {
+	Prefix netip.Prefix
+	// Name says what it is and how that is known, such as "pod range of /etc/cni/net.d/10-bridge.conflist".
+	Name string
+}
+
+// advise warns of what is accepted and most likely not what its writer means.
+func (m merged) advise(opts Options, ranges []Range, r *report) {
+	prefixes := m.inForce()
+	m.adviseOnNonMasquerade(prefixes, r)
+	m.adviseOnExceptions(prefixes, r)
+	m.adviseOnIPv6(opts, r)
+	for _, cluster := range ranges {
+		if part, found := masqueraded(cluster.Prefix, prefixes); found {
+			r.add(m.place(keyNonMasquerade), Warning, fmt.Sprintf("%s, the %s, would be masqueraded%s: add it to %s",
+				cluster.Prefix, cluster.Name, partly(part, cluster.Prefix), keyNonMasquerade))
+		}
+	}
+}
+
+// prefixInForce is a prefix, its verdict and where it stands; the line is 0 for a default.
+type prefixInForce struct {
+	policy.Destination
+	at place
+}
+
+// seenFrom names the prefix for a finding about another place.
+func (p prefixInForce) seenFrom(other place) string {
+	if p.at.line == 0 {
+		return fmt.Sprintf("%s (a default)", p.Prefix)
+	}
+	return fmt.Sprintf("%s (%s)", p.Prefix, p.at.seenFrom(other))
+}
+
+// inForce lists every prefix once, in no particular order of importance: the most specific one decides.
+func (m merged) inForce() []prefixInForce {
+	var all []prefixInForce
+	for _, f := range []policy.Family{policy.IPv4, policy.IPv6} {
+		if f == policy.IPv4 && !m.config.MasqLinkLocal || f == policy.IPv6 && !m.config.MasqLinkLocalIPv6 {
+			all = append(all, prefixInForce{policy.Destination{Prefix: f.LinkLocal(), Verdict: policy.Keep}, place{}})
+		}
+	}
+	for _, prefix := range m.defaults {
+		all = append(all, prefixInForce{policy.Destination{Prefix: prefix, Verdict: policy.Keep}, place{}})
+	}
+	for _, it := range m.keep.items {
+		all = append(all, prefixInForce{policy.Destination{Prefix: it.prefix, Verdict: policy.Keep}, it.at})
+	}
+	for _, it := range m.exceptions.items {
+		all = append(all, prefixInForce{policy.Destination{Prefix: it.prefix, Verdict: policy.Masquerade}, it.at})
+	}
+	return all
+}
+
+func (m merged) adviseOnNonMasquerade(prefixes []prefixInForce, r *report) {
+	parents := parentsOf(prefixes)
+	adviseOnDuplicates(m.keep, r)
+	for _, it := range m.keep.items {
+		if it.prefix.Bits() == 0 {
+			r.add(it.at, Warning, fmt.Sprintf("%s keeps the pod's address everywhere: no %s destination is masqueraded but those in %s",
+				it.prefix, policy.FamilyOf(it.prefix.Addr()), keyMasquerade))
+			continue
+		}
+		if parent, ok := parents.of(it.prefix); ok && parent.Verdict == policy.Keep {
+			r.add(it.at, Warning, fmt.Sprintf("%s changes nothing: %s covers it; remove one of the two", it.prefix, parent.seenFrom(it.at)))
+		}
+	}
+}
+
+func (m merged) adviseOnExceptions(prefixes []prefixInForce, r *report) {
+	parents := parentsOf(prefixes)
+	adviseOnDuplicates(m.exceptions, r)
+	for _, it := range m.exceptions.items {
+		switch parent, ok := parents.of(it.prefix); {
+		case !ok:
+			r.add(it.at, Warning, fmt.Sprintf("%s has no effect: no prefix around it keeps the pod's address, so it is masqueraded anyway; remove it", it.prefix))
+		case parent.Verdict == policy.Masquerade:
+			r.add(it.at, Warning, fmt.Sprintf("%s changes nothing: the exception %s covers it; remove one of the two", it.prefix, parent.seenFrom(it.at)))
+		}
+	}
+}
+
+func adviseOnDuplicates(l list, r *report) {
+	first := map[netip.Prefix]place{}
+	for _, it := range l.items {
+		if earlier, twice := first[it.prefix]; twice {
+			r.add(it.at, Warning, fmt.Sprintf("%s is listed twice, first in %s: remove one of them", it.prefix, earlier.seenFrom(it.at)))
+			continue
+		}
+		first[it.prefix] = it.at
+	}
+}
+
+// adviseOnIPv6 warns where IPv6 is on and the default range alone is kept: clusters with global addresses would masquerade
+// what their pods send to each other.
+func (m merged) adviseOnIPv6(opts Options, r *report) {
+	if !opts.EnableIPv6 || m.keep.given && m.keep.size == 0 {
+		return
+	}
+	for _, it := range m.keep.items {
+		if policy.FamilyOf(it.prefix.Addr()) == policy.IPv6 {
+			return
+		}
+	}
+	r.add(m.place(keyNonMasquerade), Warning, fmt.Sprintf("IPv6 is on and %s lists no IPv6 prefix, so only the default %s keeps the pod's address: "+
+		"list the cluster's IPv6 ranges, or %s to say that these are all",
+		keyNonMasquerade, policy.DefaultNonMasquerade(policy.IPv6)[0], policy.DefaultNonMasquerade(policy.IPv6)[0]))
+}
+
+// place is where a remark about a whole list belongs: its first item, or the first file.
+func (m merged) place(key string) place {
+	at := place{key: key}
+	if len(m.config.Sources) > 0 {
+		at.file = m.config.Sources[0]
+	}
+	if key == keyNonMasquerade && len(m.keep.items) > 0 {
+		at = m.keep.items[0].at
+	}
+	return at
+}
+
+// parents finds the prefix around another one.
+type parents map[netip.Prefix]prefixInForce
+
+func parentsOf(prefixes []prefixInForce) parents {
+	p := make(parents, len(prefixes))
+	for _, prefix := range prefixes {
+		if _, there := p[prefix.Prefix]; !there {
+			p[prefix.Prefix] = prefix
+		}
+	}
+	return p
+}
+
+// of returns the most specific prefix that contains another one and is not equal to it.
+func (p parents) of(inner netip.Prefix) (prefixInForce, bool) {
+	for bits := inner.Bits() - 1; bits >= 0; bits-- {
+		outer, err := inner.Addr().Prefix(bits)
+		if found, ok := p[outer]; err == nil && ok {
+			return found, true
+		}
+	}
+	return prefixInForce{}, false
+}
+
+// masqueraded returns a part of a range that the prefixes masquerade, if there is one. A range with prefixes inside is looked
+// at half by half.
+func masqueraded(r netip.Prefix, prefixes []prefixInForce) (netip.Prefix, bool) {
+	verdict, longest := policy.Masquerade, -1
+	var inside []prefixInForce
+	for _, p := range prefixes {
+		switch {
+		case !p.Prefix.Overlaps(r):
+		case p.Prefix.Bits() > r.Bits():
+			inside = append(inside, p)
+		case p.Prefix.Bits() > longest:
+			verdict, longest = p.Verdict, p.Prefix.Bits()
+		}
+	}
+	if len(inside) == 0 {
+		return r, verdict == policy.Masquerade
+	}
+	around := prefixInForce{policy.Destination{Prefix: r, Verdict: verdict}, place{}}
+	for _, half := range halves(r) {
+		if part, found := masqueraded(half, append(inside, around)); found {
+			return part, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+func halves(r netip.Prefix) [2]netip.Prefix {
+	bits := r.Bits() + 1
+	raw := r.Masked().Addr().AsSlice()
+	raw[(bits-1)/8] |= 0x80 >> ((bits - 1) % 8)
+	upper, _ := netip.AddrFromSlice(raw)
+	return [2]netip.Prefix{netip.PrefixFrom(r.Masked().Addr(), bits), netip.PrefixFrom(upper, bits)}
+}
+
+// partly names the part where it is not the whole range.
+func partly(part, whole netip.Prefix) string {
+	if part == whole {
+		return ""
+	}
+	return fmt.Sprintf(" in part (%s)", part)
+}
