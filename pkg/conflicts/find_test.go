@@ -10,13 +10,13 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // eachVariant runs a test once per variant of iptables.
 func eachVariant(t *testing.T, test func(t *testing.T, s *scene)) {
-	for _, kind := range []backend.Kind{backend.IPTablesNFT, backend.IPTablesLegacy} {
-		t.Run(string(kind), func(t *testing.T) { test(t, newScene(t, kind)) })
-	}
+	t.Helper()
+	testkit.Each(t, testkit.IPTablesVariants(), func(t *testing.T, v testkit.Variant) { test(t, newScene(t, v.Kind)) })
 }
 
 var iptablesTests = []struct {

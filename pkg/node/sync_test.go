@@ -10,13 +10,13 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
+// eachVariant runs a test once per variant of iptables.
 func eachVariant(t *testing.T, test func(t *testing.T, variant string)) {
 	t.Helper()
-	for _, variant := range netnstest.Variants() {
-		t.Run(variant, func(t *testing.T) { test(t, variant) })
-	}
+	testkit.Each(t, testkit.IPTablesVariants(), func(t *testing.T, v testkit.Variant) { test(t, v.Name) })
 }
 
 // TestSyncDropsTheDead: an attachment whose namespace is gone goes with its rules; one whose namespace lives stays, and so does
