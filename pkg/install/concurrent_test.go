@@ -81,9 +81,9 @@ func (h *host) reinstall(n int, done <-chan struct{}) {
 				return
 			}
 		}
-		h.source = pluginA
+		h.source = pluginA()
 		if i%2 == 0 {
-			h.source = pluginB
+			h.source = pluginB()
 		}
 		h.want(0, "", "install")
 	}

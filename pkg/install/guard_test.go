@@ -10,7 +10,7 @@ import (
 // The installer is copied to every node with the image, and started by whoever repairs one by hand.
 func TestSizeAndDependencies(t *testing.T) {
 	t.Parallel()
-	info, err := os.Stat(installerBin)
+	info, err := os.Stat(installerBin())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,7 +62,7 @@ func TestUmask(t *testing.T) {
 	h := newHost(t)
 	h.write("10-single.conf", bridgeConf)
 	script := `umask 0077; exec "$@"`
-	args := append([]string{"sh", "-c", script, "sh", installerBin, "install"}, h.flags()...)
+	args := append([]string{"sh", "-c", script, "sh", installerBin(), "install"}, h.flags()...)
 	if r := execute(t, args...); r.code != 0 {
 		t.Fatal(r.stderr)
 	}
@@ -233,16 +233,16 @@ func TestBinary(t *testing.T) {
 	if got := seen(); got != "" {
 		t.Errorf("an identical plugin caused %s", got)
 	}
-	h.source = pluginB
+	h.source = pluginB()
 	h.want(0, "", "install")
-	if h.read(h.target()) != h.read(filepath.Join(pluginB, "ip-masq")) {
+	if h.read(h.target()) != h.read(filepath.Join(pluginB(), "ip-masq")) {
 		t.Error("the plugin was not upgraded")
 	}
 	h.must(os.Chmod(h.target(), 0o644))
 	h.want(0, "", "install")
 	h.must(h.installed())
 	h.must(os.Remove(h.target()))
-	h.must(os.Symlink(filepath.Join(pluginB, "ip-masq"), h.target()))
+	h.must(os.Symlink(filepath.Join(pluginB(), "ip-masq"), h.target()))
 	h.want(0, "", "install")
 	if !h.info(h.target()).Mode().IsRegular() {
 		t.Error("a symlink was left in the plugin's place")

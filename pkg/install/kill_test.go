@@ -35,11 +35,11 @@ func scenes() []scene {
 		return func(h *host) { prepare(h); h.want(0, "", "install") }
 	}
 	upgrade := func(h *host) {
-		h.source = pluginB
+		h.source = pluginB()
 		list(h)
 		h.want(0, "", "install")
 		h.write("10-pods.conflist", bridgeList)
-		h.source = pluginA
+		h.source = pluginA()
 	}
 	return []scene{
 		{"a list", "install", list},
@@ -93,7 +93,7 @@ func (s scene) step(t *testing.T, call, fault string) int {
 		h := newHost(t)
 		s.prepare(h)
 		trace := filepath.Join(t.TempDir(), "trace")
-		args := []string{"strace", "-qq", "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:%s:when=%d", call, fault, n), "-o", trace, "--", pinnedBin, s.command}
+		args := []string{"strace", "-qq", "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:%s:when=%d", call, fault, n), "-o", trace, "--", pinnedBin(), s.command}
 		r := execute(t, append(args, h.flags()...)...)
 		log, _ := os.ReadFile(trace)
 		if !strings.Contains(string(log), "INJECTED") && !strings.Contains(string(log), "killed by SIGKILL") {

@@ -14,43 +14,24 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
-// The programs under test, built by TestMain: the installer, the same pinned to one thread, and two directories that hold
-// different builds of the plugin.
-var installerBin, pinnedBin, pluginA, pluginB string
+func TestMain(m *testing.M) { os.Exit(testkit.Main(m, testkit.Programs, buildOthers)) }
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "ip-masq-installer-test")
-	if err == nil {
-		err = errors.Join(os.Chmod(dir, 0o755), buildAll(dir))
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
+// The installer, and the same pinned to one thread; two directories with different builds of the plugin.
+func installerBin() string { return testkit.Program("ip-masq-installer") }
+func pinnedBin() string    { return testkit.Program("pinned") }
+func pluginA() string      { return testkit.Built() }
+func pluginB() string      { return testkit.Program("b") }
 
-func buildAll(dir string) error {
-	const release = " -X github.com/ip-masq/ip-masq-cni/pkg/version.release=v2"
-	installerBin, pinnedBin = filepath.Join(dir, "ip-masq-installer"), filepath.Join(dir, "pinned")
-	pluginA, pluginB = filepath.Join(dir, "a"), filepath.Join(dir, "b")
-	for _, b := range []struct{ out, flags, pkg string }{
-		{installerBin, "-s -w", "../../cmd/ip-masq-installer"},
-		{pinnedBin, "-s -w", "./testdata/pinned"},
-		{filepath.Join(pluginA, "ip-masq"), "-s -w", "../../plugin/ip-masq"},
-		{filepath.Join(pluginB, "ip-masq"), "-s -w" + release, "../../plugin/ip-masq"},
-	} {
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags="+b.flags, "-o", b.out, b.pkg)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%w: %s", err, out)
-		}
-	}
-	return nil
+func buildOthers(dir string) error {
+	const release = "-X github.com/ip-masq/ip-masq-cni/pkg/version.release=v2"
+	return errors.Join(
+		testkit.GoBuild(".", filepath.Join(dir, "pinned"), "", "./testdata/pinned"),
+		testkit.GoBuild(".", filepath.Join(dir, "b", "ip-masq"), release, "../../plugin/ip-masq"),
+	)
 }
 
 // host is a node's directories.
@@ -65,7 +46,7 @@ func newHost(t testing.TB) *host {
 	dir := t.TempDir()
 	h := &host{
 		t: t, bin: filepath.Join(dir, "bin"), conf: filepath.Join(dir, "net.d"), cache: filepath.Join(dir, "cni"),
-		state: filepath.Join(dir, "run"), data: filepath.Join(dir, "lib"), source: pluginA,
+		state: filepath.Join(dir, "run"), data: filepath.Join(dir, "lib"), source: pluginA(),
 	}
 	h.mkdir(h.bin)
 	h.mkdir(h.conf)
@@ -121,7 +102,7 @@ type result struct {
 
 func (h *host) run(command string, extra ...string) result {
 	h.t.Helper()
-	return execute(h.t, slices.Concat([]string{installerBin, command}, h.flags(), extra)...)
+	return execute(h.t, slices.Concat([]string{installerBin(), command}, h.flags(), extra)...)
 }
 
 func execute(t testing.TB, args ...string) result {

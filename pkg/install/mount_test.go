@@ -25,7 +25,7 @@ func TestFileSystems(t *testing.T) {
 			h.write("10-a.conflist", bridgeList)
 			script := "set -e; BIN=" + h.bin + " CONF=" + h.conf + "; " + test.script + `; sum() { ls -A $BIN $CONF; cat $CONF/10-a.conflist; }
 before=$(sum); set +e; "$@"; code=$?; [ "$before" = "$(sum)" ] || { echo half-done; sum; }; exit $code`
-			r := execute(t, append([]string{"unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", installerBin, "install"}, h.flags()...)...)
+			r := execute(t, append([]string{"unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", installerBin(), "install"}, h.flags()...)...)
 			if r.code != 1 || strings.Contains(r.stdout, "half-done") {
 				t.Fatalf("exit %d\n%s%s", r.code, r.stdout, r.stderr)
 			}

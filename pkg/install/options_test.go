@@ -29,7 +29,7 @@ func TestUsage(t *testing.T) {
 		{"watch", "--metrics-bind-address=:no"},
 		{"watch", "--dry-run"},
 	} {
-		r := execute(t, append([]string{installerBin}, args...)...)
+		r := execute(t, append([]string{installerBin()}, args...)...)
 		if r.code != 2 || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 {
 			t.Errorf("%q: exit %d, %q, %q", args, r.code, r.stdout, r.stderr)
 		}
@@ -45,7 +45,7 @@ func TestHelpAndVersion(t *testing.T) {
 		{"--version", "ip-masq-installer "},
 		{"uninstall --version", "ip-masq-installer "},
 	} {
-		r := execute(t, append([]string{installerBin}, strings.Fields(test.args)...)...)
+		r := execute(t, append([]string{installerBin()}, strings.Fields(test.args)...)...)
 		if r.code != 0 || r.stderr != "" || !strings.Contains(r.stdout, test.want) {
 			t.Errorf("%s: exit %d, %q, %q", test.args, r.code, r.stdout, r.stderr)
 		}
@@ -58,8 +58,8 @@ func TestDefaultSource(t *testing.T) {
 	h := newHost(t)
 	h.write("10-a.conflist", bridgeList)
 	dir := t.TempDir()
-	h.must(os.Link(installerBin, filepath.Join(dir, "ip-masq-installer")))
-	h.must(os.Link(filepath.Join(pluginA, "ip-masq"), filepath.Join(dir, "ip-masq")))
+	h.must(os.Link(installerBin(), filepath.Join(dir, "ip-masq-installer")))
+	h.must(os.Link(filepath.Join(pluginA(), "ip-masq"), filepath.Join(dir, "ip-masq")))
 	r := execute(t, append([]string{filepath.Join(dir, "ip-masq-installer"), "install"}, h.flags()[:len(h.flags())-2]...)...)
 	if r.code != 0 {
 		t.Fatal(r.stderr)

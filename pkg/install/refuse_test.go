@@ -148,7 +148,7 @@ func TestBadPlugin(t *testing.T) {
 			if name != "never ends" { // once is long enough
 				h.refusesPlugin(bad, test.words)
 			}
-			h.source = pluginA
+			h.source = pluginA()
 			h.want(0, "", "install")
 			h.refusesPlugin(bad, test.words)
 			h.must(h.installed())
@@ -173,7 +173,7 @@ func TestSourceMode(t *testing.T) {
 	h := newHost(t)
 	h.write("10-a.conflist", bridgeList)
 	h.source = t.TempDir()
-	raw := h.read(filepath.Join(pluginA, "ip-masq"))
+	raw := h.read(filepath.Join(pluginA(), "ip-masq"))
 	h.must(os.WriteFile(filepath.Join(h.source, "ip-masq"), []byte(raw), 0o400))
 	h.want(0, "", "install", "--dry-run")
 	h.want(0, "", "install")
@@ -204,7 +204,7 @@ func TestUnwritable(t *testing.T) {
 			h.must(os.Chown(writable, 65534, 65534))
 		}
 		before := h.snapshot()
-		r := execute(t, append([]string{"setpriv", "--reuid=65534", "--clear-groups", installerBin, "install"}, h.flags()...)...)
+		r := execute(t, append([]string{"setpriv", "--reuid=65534", "--clear-groups", installerBin(), "install"}, h.flags()...)...)
 		if r.code != 1 || !strings.Contains(r.stderr, "permission denied") || !strings.Contains(r.stderr, "root") {
 			t.Errorf("exit %d: %s", r.code, r.stderr)
 		}

@@ -47,7 +47,7 @@ func (h *host) watch(t *testing.T, extra ...string) *watching {
 	t.Helper()
 	w := &watching{host: h, address: freeAddress(t), done: make(chan struct{})}
 	args := slices.Concat([]string{"watch", "--metrics-bind-address", w.address}, h.flags(), extra)
-	w.cmd = exec.Command(installerBin, args...)
+	w.cmd = exec.Command(installerBin(), args...)
 	w.cmd.Stderr = &w.log
 	h.must(w.cmd.Start())
 	go func() { _ = w.cmd.Wait(); close(w.done) }()
