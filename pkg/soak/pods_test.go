@@ -13,6 +13,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // newPod makes a pod that nobody knows yet. Addresses come round again after a while, as those of an IPAM plugin do.
@@ -45,8 +46,8 @@ func (r *run) take(busy map[string]bool) *pod {
 func (r *run) call(verb string, p *pod, keys ...string) netnstest.Cmd {
 	stdin := fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %q, "type": "ip-masq", "stateDir": %q, "dataDir": %q, "prevResult": %s%s}`,
 		network, r.StateDir, r.DataDir, p.result(), strings.Join(append([]string{""}, keys...), ", "))
-	return netnstest.Cmd{Args: []string{program("ip-masq")}, Stdin: stdin, Env: []string{
-		"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + p.ContainerID, "CNI_IFNAME=" + p.IfName, "CNI_NETNS=" + p.netns.Path, "CNI_PATH=" + programs,
+	return netnstest.Cmd{Args: []string{testkit.Program("ip-masq")}, Stdin: stdin, Env: []string{
+		"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + p.ContainerID, "CNI_IFNAME=" + p.IfName, "CNI_NETNS=" + p.netns.Path, "CNI_PATH=" + testkit.Built(),
 	}}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // run is one node and what happens to it. Everything random is drawn from rng by the test's own goroutine, before anything of
@@ -98,7 +99,7 @@ func canSwitch() bool { return len(registry.Choices()) > 2 }
 // command is the agent's command line under the model's flags.
 func (r *run) command(verb string, args ...string) []string {
 	line := []string{
-		program("ip-masq-agent"), verb, "--config", r.config, "--state-dir", r.StateDir, "--data-dir", r.DataDir,
+		testkit.Program("ip-masq-agent"), verb, "--config", r.config, "--state-dir", r.StateDir, "--data-dir", r.DataDir,
 		"--cni-cache-dir", r.CacheDir, "--cni-conf-dir", r.ConfDir,
 		"--backend", r.model.backend, fmt.Sprintf("--enable-ipv6=%v", r.model.ipv6),
 	}

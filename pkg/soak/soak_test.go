@@ -1,43 +1,20 @@
 package soak
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // shortTime is how long the short form runs.
 const shortTime = 30 * time.Second
 
-// programs is where the programs under test are.
-var programs string
-
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
-
-func buildAndRun(m *testing.M) int {
-	var err error
-	if programs, err = os.MkdirTemp("", "ip-masq-soak-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(programs) }()
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", programs+"/", "../../plugin/ip-masq", "../../cmd/ip-masq-agent")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
-}
-
-func program(name string) string { return filepath.Join(programs, name) }
+func TestMain(m *testing.M) { os.Exit(testkit.Main(m, testkit.Programs)) }
 
 // TestSoak goes on in rounds until the time is over: several things happen to the node at once, then it comes to rest, and
 // then kernel, records and model must be equal. One iptables is the host's in one run; the seed says which.
