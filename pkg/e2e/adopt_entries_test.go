@@ -62,7 +62,7 @@ var entries = []struct {
 // TestAdoptedEntries: each entry beside a broken neighbour, and looked at twice.
 func TestAdoptedEntries(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		r.sync(t)
+		r.Sync(t)
 		broken := attachment.Owner{Network: network, ContainerID: "broken", IfName: "eth0"}
 		for i, e := range entries {
 			ours := e.entry
@@ -79,8 +79,8 @@ func TestAdoptedEntries(t *testing.T) {
 			r.cacheText(t, broken, []string{"", "{", "null", "[]", `{"kind": "cniCacheV1", "result": 7}`, "\xff\xfe"}[i%6])
 			p := r.newPod(t, fmt.Sprintf("pod%d", i))
 			e.write(t, r, p)
-			r.sync(t)
-			r.sync(t)
+			r.Sync(t)
+			r.Sync(t)
 			want := p.Addrs[0].String()
 			if e.adopted {
 				want = nodeAddress
@@ -100,7 +100,7 @@ func TestAdoptedEntries(t *testing.T) {
 func TestHalfWrittenEntryIsPickedUpLater(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		overwrite(t, filepath.Join(r.ConfDir, "10-pods.conflist"), conflist(network, plain))
-		r.write(t, "resyncInterval: 300ms\n")
+		r.Write(t, "resyncInterval: 300ms\n")
 		p := r.newPod(t, "a")
 		path := r.cache(t, p)
 		whole := read(t, path)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // cnitool calls a verb on a real conflist, with the plugins under test before those of the machine.
@@ -17,7 +18,7 @@ func (r *rig) cnitool(t *testing.T, verb string, p *netnstest.Pod) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := r.CNI(t, verb, network, p.Path, "CNI_PATH="+programs+":"+filepath.Join(root, "bin", "tools")); got.Code != 0 {
+	if got := r.CNI(t, verb, network, p.Path, "CNI_PATH="+testkit.Built()+":"+filepath.Join(root, "bin", "tools")); got.Code != 0 {
 		t.Fatalf("%s: %s%s", verb, got.Stdout, got.Stderr)
 	}
 }
@@ -27,7 +28,7 @@ func (r *rig) cnitool(t *testing.T, verb string, p *netnstest.Pod) {
 func TestAdoptsPodsFromBefore(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		netnstest.Require(t, "cnitool", "bridge", "host-local")
-		r.write(t, "resyncInterval: 500ms\n")
+		r.Write(t, "resyncInterval: 500ms\n")
 		r.Conflist(t, []byte(conflist(network, "")), nil)
 		pods := []*netnstest.Pod{r.NewPod(t, "a"), r.NewPod(t, "b")}
 		for _, p := range pods {
@@ -40,7 +41,7 @@ func TestAdoptsPodsFromBefore(t *testing.T) {
 		if got := r.status(t); len(got.Attachments) != 0 {
 			t.Errorf("adopted from a network that is not ours: %+v", got.Attachments)
 		}
-		r.Conflist(t, []byte(conflist(network, plain)), map[string]any{"backend": r.backend})
+		r.Conflist(t, []byte(conflist(network, plain)), map[string]any{"backend": r.Choice})
 		r.eventually(t, agent, "both are masqueraded", func() bool {
 			return seenAs(pods[0], r.Internet.IPv4) == nodeAddress && seenAs(pods[1], r.Internet.IPv4) == nodeAddress
 		})
@@ -60,7 +61,7 @@ func TestLostRecordsComeBack(t *testing.T) {
 		for _, p := range pods {
 			r.cache(t, p)
 		}
-		r.sync(t)
+		r.Sync(t)
 		want := r.standing(t)
 		for _, p := range pods {
 			if err := os.Remove(r.record(p)); err != nil {
@@ -68,7 +69,7 @@ func TestLostRecordsComeBack(t *testing.T) {
 			}
 		}
 		overwrite(t, r.record(pods[1]), "{") // a record that cannot be read is as good as lost
-		r.sync(t)
+		r.Sync(t)
 		for _, p := range pods {
 			if !r.hasRecord(p) || !strings.Contains(read(t, r.record(p)), p.Addrs[0].String()) {
 				t.Errorf("the record of %s did not come back", p.ContainerID)
@@ -101,7 +102,7 @@ func TestDropsLeaks(t *testing.T) {
 				dead, alive := r.attached(t, "dead"), r.attached(t, "alive")
 				r.cache(t, alive)
 				leak(t, r, dead)
-				r.sync(t)
+				r.Sync(t)
 				if r.hasRecord(dead) || r.hasRule(t, dead) {
 					t.Errorf("still there: record %v\n%s", r.hasRecord(dead), r.standing(t))
 				}
@@ -142,8 +143,8 @@ func TestIsNoLeak(t *testing.T) {
 				r.cacheText(t, attachment.Owner{Network: network, ContainerID: "another", IfName: "eth0"}, "{}")
 				p := r.attached(t, "a")
 				look(t, r, p)
-				r.sync(t)
-				r.sync(t)
+				r.Sync(t)
+				r.Sync(t)
 				if !r.hasRule(t, p) {
 					t.Errorf("lost its rule:\n%s", r.standing(t))
 				}

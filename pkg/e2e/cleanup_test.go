@@ -16,8 +16,8 @@ import (
 // what agents before us left in the other kinds of rules.
 func (r *rig) furnish(t *testing.T) *pod {
 	t.Helper()
-	r.write(t, never)
-	r.sync(t, "--enable-ipv6", "--masq-chain=CUSTOM")
+	r.Write(t, never)
+	r.Sync(t, "--enable-ipv6", "--masq-chain=CUSTOM")
 	p, gone := r.attached(t, "a"), r.attached(t, "gone")
 	if got := r.plugin(t, "DEL", gone); got.Code != 0 {
 		t.Fatal(got.Stdout)
@@ -50,7 +50,7 @@ func TestCleanup(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		p := r.furnish(t)
 		for i := range 2 { // the second finds nothing
-			if got := r.agent(t, "cleanup"); got.Code != 0 || got.Stdout+got.Stderr != "" {
+			if got := r.Agent(t, "cleanup"); got.Code != 0 || got.Stdout+got.Stderr != "" {
 				t.Errorf("cleanup %d: exit %d\n%s", i, got.Code, got.Stderr)
 			}
 			r.wantNothing(t, p)
@@ -65,10 +65,10 @@ func TestCleanupMayBeKilled(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		for delay := time.Millisecond; ; delay += 14 * time.Millisecond {
 			p := r.furnish(t)
-			cleanup := r.Start(t, netnstest.Cmd{Args: r.command("cleanup")})
+			cleanup := r.Start(t, netnstest.Cmd{Args: r.Command("cleanup")})
 			time.Sleep(delay)
 			code := cleanup.Stop(syscall.SIGKILL, patience)
-			if got := r.agent(t, "cleanup"); got.Code != 0 {
+			if got := r.Agent(t, "cleanup"); got.Code != 0 {
 				t.Fatalf("after a kill at %s: exit %d\n%s", delay, got.Code, got.Stderr)
 			}
 			r.wantNothing(t, p)
@@ -85,7 +85,7 @@ func TestCleanupRefusesWhileAnAgentRuns(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		agent := r.startReady(t)
 		want := r.standing(t)
-		got := r.agent(t, "cleanup")
+		got := r.Agent(t, "cleanup")
 		if got.Code != 1 || !strings.Contains(got.Stderr, "process "+strconv.Itoa(agent.Pid)) {
 			t.Errorf("exit %d\n%s", got.Code, got.Stderr)
 		}
@@ -118,10 +118,10 @@ func TestCleanupKeepsStrangers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			eachIPTables(t, func(t *testing.T, r *rig) {
 				p := r.attached(t, "a")
-				r.sync(t)
+				r.Sync(t)
 				r.sh(t, c.script)
 				for i := range 2 {
-					got := r.agent(t, "cleanup")
+					got := r.Agent(t, "cleanup")
 					if got.Code != 1 || !strings.Contains(got.Stderr, c.named) || !strings.Contains(got.Stderr, "kept") {
 						t.Errorf("cleanup %d: exit %d\n%s", i, got.Code, got.Stderr)
 					}
@@ -135,7 +135,7 @@ func TestCleanupKeepsStrangers(t *testing.T) {
 				}
 				r.wantSeen(t, p, p.Addrs[0].String())
 				r.sh(t, c.undo)
-				if got := r.agent(t, "cleanup"); got.Code != 0 {
+				if got := r.Agent(t, "cleanup"); got.Code != 0 {
 					t.Errorf("without theirs: exit %d\n%s", got.Code, got.Stderr)
 				}
 				r.wantNothing(t, p)

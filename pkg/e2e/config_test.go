@@ -23,24 +23,24 @@ func TestBadConfigKeepsHealing(t *testing.T) {
 		own := p.Addrs[0].String()
 		limit := time.Second
 		interval := never
-		if !r.hears {
+		if !r.Events {
 			limit, interval = 2*time.Second, "resyncInterval: 1s\n"
 		}
-		r.write(t, strings.Replace(internetKept, never, interval, 1))
+		r.Write(t, strings.Replace(internetKept, never, interval, 1))
 		agent := r.startReady(t)
 		want := r.standing(t)
 		r.wantSeen(t, p, own)
-		r.write(t, bad)
+		r.Write(t, bad)
 		r.eventually(t, agent, "the mistake in /readyz", func() bool {
 			status, body := r.readyz()
 			return status == 503 && strings.Contains(body, "did you mean nonMasqueradeCIDRs?")
 		})
-		r.repaired(t, agent, damagesOf(r.variant)[1], p, own, want, limit)
+		r.repaired(t, agent, damagesOf(r.Variant)[1], p, own, want, limit)
 		if status := r.status(t); status.Origin != "last good config, because the present one is bad" &&
 			status.Origin != "persisted policy, because the config is bad" || !strings.Contains(status.ConfigError, "did you mean") || len(status.Drift) > 0 {
 			t.Errorf("status says %+v", status)
 		}
-		r.write(t, never)
+		r.Write(t, never)
 		r.eventually(t, agent, "the good file", func() bool { return seenAs(p.Pod, r.Internet.IPv4) == nodeAddress })
 	})
 }
@@ -49,13 +49,13 @@ func TestBadConfigKeepsHealing(t *testing.T) {
 func TestBadConfigAtStart(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		p := r.attached(t, "a")
-		r.write(t, bad)
+		r.Write(t, bad)
 		r.startBad(t)
 		r.wantSeen(t, p, nodeAddress)
-		r.write(t, internetKept)
-		r.sync(t)
-		r.write(t, bad)
-		r.sh(t, damagesOf(r.variant)[0].script)
+		r.Write(t, internetKept)
+		r.Sync(t)
+		r.Write(t, bad)
+		r.sh(t, damagesOf(r.Variant)[0].script)
 		r.startBad(t)
 		r.wantSeen(t, p, p.Addrs[0].String())
 	})
@@ -64,7 +64,7 @@ func TestBadConfigAtStart(t *testing.T) {
 // startBad starts the agent, waits until it says that the config is bad, and ends it: the rules stay.
 func (r *rig) startBad(t *testing.T) {
 	t.Helper()
-	agent := r.Start(t, netnstest.Cmd{Args: r.command("run")})
+	agent := r.Start(t, netnstest.Cmd{Args: r.Command("run")})
 	r.eventually(t, agent, "up, and not ready", func() bool {
 		status, body := r.readyz()
 		return status == 503 && strings.Contains(body, "did you mean nonMasqueradeCIDRs?")
@@ -78,9 +78,9 @@ func (r *rig) startBad(t *testing.T) {
 func TestReboot(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.attached(t, "before")
-		r.write(t, internetKept+"masqueradeCIDRs: [192.0.2.128/25]\n")
-		r.sync(t, "--enable-ipv6")
-		after := newRig(t, r.variant) // the machine, booted again
+		r.Write(t, internetKept+"masqueradeCIDRs: [192.0.2.128/25]\n")
+		r.Sync(t, "--enable-ipv6")
+		after := newRig(t, r.Variant) // the machine, booted again
 		after.DataDir = r.DataDir
 		p := after.attached(t, "after")
 		after.wantSeen(t, p, p.Addrs[0].String())
@@ -92,8 +92,8 @@ func TestReboot(t *testing.T) {
 			t.Errorf("over IPv6, which the agent had switched on, seen as %s", got)
 		}
 		before := after.standing(t)
-		overwrite(t, after.config, read(t, r.config))
-		after.sync(t, "--enable-ipv6")
+		overwrite(t, after.Config, read(t, r.Config))
+		after.Sync(t, "--enable-ipv6")
 		if now := after.standing(t); now != before {
 			t.Errorf("the agent changed what the plugin had put in place:\n%s\n%s", before, now)
 		}

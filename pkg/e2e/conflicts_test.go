@@ -11,7 +11,7 @@ import (
 func TestStatusNamesConflicts(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.attached(t, "a")
-		r.sync(t)
+		r.Sync(t)
 		if s := r.status(t, "--cni-conf-dir", r.ConfDir); len(s.Conflicts) != 0 {
 			t.Fatalf("on a node of ours alone: %+v", s.Conflicts)
 		}
@@ -20,7 +20,7 @@ func TestStatusNamesConflicts(t *testing.T) {
 		rule := "-A POSTROUTING -s 10.244.0.0/24 -m comment --comment \"flanneld masq\" -j MASQUERADE"
 		r.sh(t, "iptables -t nat "+strings.Replace(rule, "-A", "-I", 1))
 		s := r.status(t, "--cni-conf-dir", r.ConfDir)
-		text := r.agent(t, "status", "--cni-conf-dir", r.ConfDir).Stdout
+		text := r.Agent(t, "status", "--cni-conf-dir", r.ConfDir).Stdout
 		for _, what := range []string{"ipMasq", "flanneld masq"} {
 			found := false
 			for _, c := range s.Conflicts {
@@ -30,7 +30,7 @@ func TestStatusNamesConflicts(t *testing.T) {
 				t.Errorf("%s is not named in %+v\n%s", what, s.Conflicts, text)
 			}
 		}
-		r.sync(t)
+		r.Sync(t)
 		if rules := r.Run(t, "iptables", "-t", "nat", "-S", "POSTROUTING"); !strings.Contains(rules, rule) {
 			t.Errorf("a stranger's rule is gone:\n%s", rules)
 		}

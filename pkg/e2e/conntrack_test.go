@@ -29,7 +29,7 @@ func (r *rig) insert(t *testing.T, all []entry) {
 		fmt.Fprintf(&batch, "-I -p udp -s %s -d %s -r %s -q %s --sport %d --dport 53 --reply-port-src 53 --reply-port-dst %d -t 600 -w %d\n",
 			e.src, e.dst, e.dst, e.answered, e.port, e.port, e.zone)
 	}
-	r.exec(t, netnstest.Cmd{Args: []string{"conntrack", "--load-file", "-"}, Stdin: batch.String()})
+	r.TryCmd(t, netnstest.Cmd{Args: []string{"conntrack", "--load-file", "-"}, Stdin: batch.String()})
 }
 
 var (
@@ -65,8 +65,8 @@ func TestFlushIsExact(t *testing.T) {
 		netnstest.Require(t, "conntrack")
 		p := r.attached(t, "a")
 		own, own6 := p.Addrs[0].String(), p.Addrs[1].String()
-		r.write(t, "nonMasqueradeCIDRs: [10.0.0.0/8, 203.0.113.0/24, 192.0.2.1/32, 224.0.0.0/4]\n")
-		r.sync(t, "--enable-ipv6")
+		r.Write(t, "nonMasqueradeCIDRs: [10.0.0.0/8, 203.0.113.0/24, 192.0.2.1/32, 224.0.0.0/4]\n")
+		r.Sync(t, "--enable-ipv6")
 		changed := []entry{
 			{own, "198.51.100.7", nodeAddress, 0, 2000},     // was masqueraded, is kept now
 			{own, "198.51.100.7", nodeAddress, 7, 2001},     // the same in another zone
@@ -94,9 +94,9 @@ func TestFlushIsExact(t *testing.T) {
 		if got := len(r.tracked(t)); got != len(all) {
 			t.Fatalf("%d entries, want %d", got, len(all))
 		}
-		r.write(t, "nonMasqueradeCIDRs: [10.0.0.0/8, 198.51.100.0/24, '2001:db8:1::/48']\n")
+		r.Write(t, "nonMasqueradeCIDRs: [10.0.0.0/8, 198.51.100.0/24, '2001:db8:1::/48']\n")
 		begin := time.Now()
-		r.sync(t, "--enable-ipv6")
+		r.Sync(t, "--enable-ipv6")
 		t.Logf("sync with flush of %d among %d: %s", len(changed), len(all), time.Since(begin).Round(time.Millisecond))
 		var want []string
 		for _, e := range all[len(changed):] {
@@ -121,10 +121,10 @@ func TestFlushIsExact(t *testing.T) {
 func TestFlushOfAFamilySwitchedOn(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		p := r.attached(t, "a")
-		r.sync(t)
+		r.Sync(t)
 		f := open(t, p.Pod, "udp", udpAt(r.Internet.IPv6))
 		for i, want := range []string{p.Addrs[1].String(), "2001:db8::1", p.Addrs[1].String()} {
-			r.sync(t, fmt.Sprintf("--enable-ipv6=%v", i == 1))
+			r.Sync(t, fmt.Sprintf("--enable-ipv6=%v", i == 1))
 			if got := f.seen(t); got != want {
 				t.Errorf("step %d: seen as %s, want %s", i, got, want)
 			}
@@ -137,16 +137,16 @@ func TestFlushRate(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		netnstest.Require(t, "conntrack")
 		p := r.attached(t, "a")
-		r.sync(t)
+		r.Sync(t)
 		const count = 5120
 		var all []entry
 		for i := range count {
 			all = append(all, entry{p.Addrs[0].String(), "198.51.100.7", nodeAddress, 0, 10000 + i})
 		}
 		r.insert(t, all)
-		r.write(t, "nonMasqueradeCIDRs: [198.51.100.0/24]\n")
+		r.Write(t, "nonMasqueradeCIDRs: [198.51.100.0/24]\n")
 		begin := time.Now()
-		r.sync(t)
+		r.Sync(t)
 		if took := time.Since(begin); took < 200*time.Millisecond || took > patience {
 			t.Errorf("%d connections ended in %s: not between the bound on the rate and all patience", count, took)
 		}

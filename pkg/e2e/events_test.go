@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // damage is what somebody else does to our rules.
@@ -35,8 +36,8 @@ var iptablesDamages = []damage{
 var flushRuleset = damage{"nft flush ruleset", `nft flush ruleset`}
 
 // damagesOf are those that can happen to a kind of rules.
-func damagesOf(v variant) []damage {
-	switch v.name {
+func damagesOf(v testkit.Variant) []damage {
+	switch v.Name {
 	case "nft":
 		return append([]damage{flushRuleset}, iptablesDamages...)
 	case "legacy":
@@ -59,9 +60,9 @@ var harmless = map[string]bool{"root rule twice": true}
 func TestDamagesAreReal(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		p := r.attached(t, "a")
-		for _, d := range damagesOf(r.variant) {
+		for _, d := range damagesOf(r.Variant) {
 			r.sh(t, "iptables -t nat -D POSTROUTING -j ACCEPT 2>/dev/null || :")
-			r.sync(t)
+			r.Sync(t)
 			r.wantSeen(t, p, nodeAddress)
 			before := r.Run(t, "iptables", "-t", "nat", "-S") + r.standing(t)
 			r.sh(t, d.script)
@@ -81,14 +82,14 @@ func TestRepair(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		p := r.attached(t, "a")
 		limit := time.Second
-		r.write(t, never)
-		if !r.hears {
+		r.Write(t, never)
+		if !r.Events {
 			limit = 2 * time.Second // the interval, and the sync itself
-			r.write(t, "resyncInterval: 1s\n")
+			r.Write(t, "resyncInterval: 1s\n")
 		}
 		agent := r.startReady(t)
 		want := r.standing(t)
-		for _, d := range damagesOf(r.variant) {
+		for _, d := range damagesOf(r.Variant) {
 			t.Run(d.name, func(t *testing.T) {
 				r.repaired(t, agent, d, p, nodeAddress, want, limit)
 			})
@@ -114,7 +115,7 @@ func (r *rig) repaired(t *testing.T, agent *netnstest.Process, d damage, p *pod,
 // firstInPOSTROUTING reports whether no unconditional verdict stands before our root rule.
 func (r *rig) firstInPOSTROUTING(t *testing.T) bool {
 	t.Helper()
-	if !r.isIPTables() {
+	if !r.IsIPTables() {
 		return true
 	}
 	return r.sh(t, `iptables -t nat -S POSTROUTING | grep -m1 -e 'ip-masq-agent: pods' -e '-A POSTROUTING -j ACCEPT'`) != "-A POSTROUTING -j ACCEPT\n"
@@ -124,7 +125,7 @@ func (r *rig) firstInPOSTROUTING(t *testing.T) bool {
 func TestRepairKeepsWhatIsNotOurs(t *testing.T) {
 	eachIPTables(t, func(t *testing.T, r *rig) {
 		r.attached(t, "a")
-		r.write(t, "resyncInterval: 500ms\n")
+		r.Write(t, "resyncInterval: 500ms\n")
 		agent := r.startReady(t)
 		want := r.standing(t)
 		r.sh(t, "iptables-restore <<'EOF'\n"+strangersRules+"EOF")

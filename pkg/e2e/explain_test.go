@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 const explained = never + `nonMasqueradeCIDRs: [10.0.0.0/8, 192.0.2.0/24, 10.99.0.0/24]
@@ -39,8 +40,8 @@ var explainCases = []struct {
 func TestExplain(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		p := r.attached(t, "a")
-		r.write(t, explained)
-		r.sync(t)
+		r.Write(t, explained)
+		r.Sync(t)
 		r.Internet.AddAddr(t, "198.51.100.7")
 		r.Corp.AddAddr(t, "10.99.7.7")
 		for _, c := range explainCases {
@@ -53,7 +54,7 @@ func TestExplain(t *testing.T) {
 					src = c.from
 				}
 				args := append([]string{"--src", src, "--dst", c.dst}, strings.Fields(c.flags)...)
-				got := r.agent(t, "explain", append(args, "--output", "json")...)
+				got := r.Agent(t, "explain", append(args, "--output", "json")...)
 				var e struct{ Src, Dst, Verdict, Prefix, Reason string }
 				if err := json.Unmarshal([]byte(got.Stdout), &e); err != nil || got.Code != 0 || got.Stderr != "" {
 					t.Fatalf("exit %d, %v\n%s%s", got.Code, err, got.Stdout, got.Stderr)
@@ -61,7 +62,7 @@ func TestExplain(t *testing.T) {
 				if e.Src != src || e.Dst != c.dst || e.Verdict != c.verdict || e.Prefix != c.prefix || !strings.Contains(e.Reason, c.reason) {
 					t.Errorf("got %+v", e)
 				}
-				text := r.agent(t, "explain", args...)
+				text := r.Agent(t, "explain", args...)
 				if want := src + " -> " + c.dst + ": " + c.verdict + ": " + e.Reason + "\n"; text.Stdout != want {
 					t.Errorf("text %q, want %q", text.Stdout, want)
 				}
@@ -75,9 +76,9 @@ func TestExplain(t *testing.T) {
 
 func TestExplainWantsTwoAddresses(t *testing.T) {
 	netnstest.Require(t)
-	r := newRig(t, variants()[0])
+	r := newRig(t, testkit.Variants()[0])
 	for _, args := range [][]string{nil, {"--src=10.0.0.1"}, {"--src=10.0.0.1", "--dst=x"}, {"--src=10.0.0.1", "--dst=::1"}} {
-		if got := r.agent(t, "explain", args...); got.Code != 2 || strings.Count(got.Stderr, "\n") != 1 {
+		if got := r.Agent(t, "explain", args...); got.Code != 2 || strings.Count(got.Stderr, "\n") != 1 {
 			t.Errorf("%v: exit %d\n%s", args, got.Code, got.Stderr)
 		}
 	}

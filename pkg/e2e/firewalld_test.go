@@ -92,10 +92,10 @@ func TestFirewalldReload(t *testing.T) {
 			t.Fatalf("firewalld left the rules alone, so this test shows nothing:\n%s", got)
 		}
 		limit := time.Second
-		r.write(t, never)
-		if !r.hears {
+		r.Write(t, never)
+		if !r.Events {
 			limit = 2 * time.Second
-			r.write(t, "resyncInterval: 1s\n")
+			r.Write(t, "resyncInterval: 1s\n")
 		}
 		agent := r.startReady(t)
 		best := time.Hour

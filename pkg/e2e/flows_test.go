@@ -99,7 +99,7 @@ func TestLiveFlows(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		netnstest.Require(t, "conntrack")
 		p := r.attached(t, "a")
-		r.write(t, never)
+		r.Write(t, never)
 		agent := r.startReady(t, "--enable-ipv6")
 		flows := map[string]*flow{
 			"UDP":           open(t, p.Pod, "udp", udpAt(r.Internet.IPv4)),
@@ -119,7 +119,7 @@ func TestLiveFlows(t *testing.T) {
 			return nodeAddress
 		}
 		for i, list := range []string{"", "nonMasqueradeCIDRs: [10.0.0.0/8, 192.0.2.0/24, 'fc00::/7', '2001:db8::/32']\n", ""} {
-			r.write(t, never+list)
+			r.Write(t, never+list)
 			for what, f := range flows {
 				r.eventually(t, agent, fmt.Sprintf("%s from the right address after change %d", what, i), func() bool {
 					return f.seen(t) == want(list != "", what)
@@ -139,7 +139,7 @@ func TestFlushModes(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			each(t, func(t *testing.T, r *rig) {
 				p := r.attached(t, "a")
-				r.sync(t)
+				r.Sync(t)
 				flows := []*flow{
 					open(t, p.Pod, "udp", udpAt(r.Internet.IPv4)),
 					open(t, p.Pod, "tcp", answerLines(t, r.Internet, r.Internet.IPv4)),
@@ -149,8 +149,8 @@ func TestFlushModes(t *testing.T) {
 						t.Fatalf("%s: before: %s", f.net, got)
 					}
 				}
-				r.write(t, internetKept)
-				r.sync(t, "--conntrack-flush", mode)
+				r.Write(t, internetKept)
+				r.Sync(t, "--conntrack-flush", mode)
 				for _, f := range flows {
 					if got := f.seen(t); (got != nodeAddress) != ended[f.net] {
 						t.Errorf("%s: seen as %s afterwards", f.net, got)

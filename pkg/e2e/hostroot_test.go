@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // TestHostRoot: an agent in a container without iptables runs the one of the host, whose root is mounted there read-only (but
@@ -13,13 +13,13 @@ import (
 func TestHostRoot(t *testing.T) {
 	eachIPTables(t, func(t *testing.T, r *rig) {
 		root := t.TempDir()
-		line := strings.Join(r.command("sync", "--host-root", root), " ")
+		line := strings.Join(r.Command("sync", "--host-root", root), " ")
 		script := fmt.Sprintf(`
 mount --rbind / %[1]s && mount -o remount,bind,ro %[1]s && mount -t tmpfs run %[1]s/run
 export XTABLES_LOCKFILE=/run/xtables.lock
 mount -t tmpfs empty /usr/sbin && ! test -e /usr/sbin/iptables
 PATH=/nowhere:%[2]s %[3]s`, root, r.path(), line)
-		got := r.exec(t, netnstest.Cmd{Args: []string{"unshare", "-m", "sh", "-ec", script}})
+		got := r.Try(t, "unshare", "-m", "sh", "-ec", script)
 		if got.Code != 0 {
 			t.Fatalf("exit %d\n%s", got.Code, got.Stderr)
 		}
@@ -31,8 +31,8 @@ PATH=/nowhere:%[2]s %[3]s`, root, r.path(), line)
 
 // TestHostRootMissing: a mount that was forgotten is named, instead of being taken for a host without iptables.
 func TestHostRootMissing(t *testing.T) {
-	r := newRig(t, variants()[0])
-	got := r.agent(t, "sync", "--host-root", "/no/such/mount")
+	r := newRig(t, testkit.Variants()[0])
+	got := r.Agent(t, "sync", "--host-root", "/no/such/mount")
 	if got.Code != 2 || !strings.Contains(got.Stderr, "--host-root") {
 		t.Errorf("exit %d: %s", got.Code, got.Stderr)
 	}

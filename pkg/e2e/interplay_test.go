@@ -36,7 +36,7 @@ func TestNeighbours(t *testing.T) {
 				if order == "before ours" {
 					r.addNeighbours(t)
 				}
-				r.sync(t)
+				r.Sync(t)
 				p := r.attached(t, "a")
 				if order == "after ours" {
 					r.addNeighbours(t)
@@ -62,7 +62,7 @@ func TestAlreadyTranslated(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.addNeighbours(t)
 		r.sh(t, `iptables -t mangle -A PREROUTING -d 10.99.0.0/16 -j MARK --or-mark 0x4000`)
-		r.sync(t)
+		r.Sync(t)
 		p := r.attached(t, "a")
 		r.wantSeen(t, p, nodeAddress)
 		if got := seenAs(p.Pod, r.Corp.IPv4); got != "10.99.0.1" {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // nodeAddress is what the world sees of a masqueraded pod.
@@ -50,9 +51,9 @@ func (r *rig) add(t *testing.T, p *pod) {
 func (r *rig) plugin(t *testing.T, verb string, p *pod, keys ...string) netnstest.Result {
 	t.Helper()
 	stdin := fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %q, "type": "ip-masq", "stateDir": %q, "dataDir": %q, "backend": %q, "prevResult": %s%s}`,
-		p.Network, r.StateDir, r.DataDir, r.backend, p.result(), strings.Join(append([]string{""}, keys...), ", "))
-	return r.exec(t, netnstest.Cmd{Args: []string{pluginProgram()}, Stdin: stdin, Env: []string{
-		"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + p.ContainerID, "CNI_IFNAME=" + p.IfName, "CNI_NETNS=" + p.Path, "CNI_PATH=" + programs,
+		p.Network, r.StateDir, r.DataDir, r.Choice, p.result(), strings.Join(append([]string{""}, keys...), ", "))
+	return r.TryCmd(t, netnstest.Cmd{Args: []string{testkit.Program("ip-masq")}, Stdin: stdin, Env: []string{
+		"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + p.ContainerID, "CNI_IFNAME=" + p.IfName, "CNI_NETNS=" + p.Path, "CNI_PATH=" + testkit.Built(),
 	}})
 }
 

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // patience is for what has to happen at all; a loaded machine may take a while.
@@ -22,33 +22,16 @@ const patience = 15 * time.Second
 // never is an interval between resyncs that no test waits for.
 const never = "resyncInterval: 1h\n"
 
-// rig is a node on which the built programs run.
-type rig struct {
-	*netnstest.Node
-	variant
-	dir    string
-	config string // path of the configuration file, which is not there at first
-}
+// rig is a node on which the built programs run. Where they use nftables the node has an iptables too, as most have.
+type rig struct{ *testkit.Rig }
 
-func newRig(t *testing.T, v variant) *rig {
+func newRig(t *testing.T, v testkit.Variant) *rig {
 	t.Helper()
-	dir := t.TempDir()
-	r := &rig{Node: netnstest.NewNode(t), variant: v, dir: dir, config: filepath.Join(dir, "ip-masq-agent")}
-	flavour := v.name
-	if !v.isIPTables() {
-		flavour = "nft"
+	r := &rig{testkit.NewRig(t, v)}
+	if !v.IsIPTables() {
+		r.SetPATH(netnstest.IPTables(t, "nft"))
 	}
-	r.SetPATH(netnstest.IPTables(t, flavour))
 	return r
-}
-
-// write replaces the configuration file by a rename, as editors and installers do.
-func (r *rig) write(t *testing.T, content string) {
-	t.Helper()
-	overwrite(t, r.config+".tmp", content)
-	if err := os.Rename(r.config+".tmp", r.config); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func overwrite(t *testing.T, path, content string) {
@@ -58,49 +41,15 @@ func overwrite(t *testing.T, path, content string) {
 	}
 }
 
-// command is the agent's command line for a verb on this node. Later flags win.
-func (r *rig) command(verb string, args ...string) []string {
-	line := []string{agentProgram(), verb, "--config", r.config, "--state-dir", r.StateDir, "--data-dir", r.DataDir, "--backend", r.backend}
-	if verb == "run" || verb == "sync" {
-		line = append(line, "--cni-cache-dir", r.CacheDir, "--cni-conf-dir", r.ConfDir)
-	}
-	return append(line, args...)
-}
-
-// agent runs one command of the agent to its end.
-func (r *rig) agent(t *testing.T, verb string, args ...string) netnstest.Result {
-	t.Helper()
-	return r.exec(t, netnstest.Cmd{Args: r.command(verb, args...)})
-}
-
-func (r *rig) exec(t *testing.T, c netnstest.Cmd) netnstest.Result {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
-	defer cancel()
-	result, err := r.Exec(ctx, c)
-	if err != nil {
-		t.Fatalf("%v: %v\n%s%s", c.Args, err, result.Stdout, result.Stderr)
-	}
-	return result
-}
-
 func (r *rig) sh(t *testing.T, script string) string {
 	t.Helper()
 	return r.Run(t, "sh", "-ec", script)
 }
 
-// sync runs `sync`, which has to succeed.
-func (r *rig) sync(t *testing.T, args ...string) {
-	t.Helper()
-	if got := r.agent(t, "sync", args...); got.Code != 0 {
-		t.Fatalf("sync: exit %d\n%s", got.Code, got.Stderr)
-	}
-}
-
 // startReady runs the daemon until the test ends, and waits for its rules.
 func (r *rig) startReady(t *testing.T, args ...string) *netnstest.Process {
 	t.Helper()
-	agent := r.Start(t, netnstest.Cmd{Args: r.command("run", args...)})
+	agent := r.Start(t, netnstest.Cmd{Args: r.Command("run", args...)})
 	r.eventually(t, agent, "ready", func() bool { status, _ := r.readyz(); return status == http.StatusOK })
 	return agent
 }
@@ -140,8 +89,8 @@ var counters = regexp.MustCompile(`counter packets \d+ bytes \d+ ?`)
 // shared chain do, and are one line.
 func (r *rig) standing(t *testing.T) string {
 	t.Helper()
-	if !r.isIPTables() {
-		return counters.ReplaceAllString(r.exec(t, netnstest.Cmd{Args: []string{"nft", "list", "table", "inet", "ip-masq-agent"}}).Stdout, "")
+	if !r.IsIPTables() {
+		return counters.ReplaceAllString(r.Try(t, "nft", "list", "table", "inet", "ip-masq-agent").Stdout, "")
 	}
 	var lines, shared []string
 	for line := range strings.Lines(r.Run(t, "iptables", "-t", "nat", "-S")) {
@@ -167,7 +116,7 @@ func (r *rig) rules(t *testing.T) string {
 			}
 		}
 	}
-	if out := r.exec(t, netnstest.Cmd{Args: []string{"nft", "list", "table", "inet", "ip-masq-agent"}}); out.Code == 0 {
+	if out := r.Try(t, "nft", "list", "table", "inet", "ip-masq-agent"); out.Code == 0 {
 		lines = append(lines, out.Stdout)
 	}
 	return strings.Join(lines, "")

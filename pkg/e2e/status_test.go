@@ -38,7 +38,7 @@ type status struct {
 // status has to exit with 0.
 func (r *rig) status(t *testing.T, args ...string) status {
 	t.Helper()
-	got := r.agent(t, "status", append([]string{"--output", "json"}, args...)...)
+	got := r.Agent(t, "status", append([]string{"--output", "json"}, args...)...)
 	if got.Code != 0 || got.Stderr != "" {
 		t.Fatalf("status: exit %d\n%s", got.Code, got.Stderr)
 	}
@@ -80,16 +80,16 @@ func TestStatusOfAFreshNode(t *testing.T) {
 func TestStatusNamesDrift(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		p := r.attached(t, "a")
-		r.write(t, never)
-		r.sync(t)
+		r.Write(t, never)
+		r.Sync(t)
 		s := r.status(t)
-		if s.Backend == nil || s.Backend.Kind != string(r.kind) || s.Backend.Reason == "" || s.Origin != "config file" || len(s.Drift) != 0 {
+		if s.Backend == nil || s.Backend.Kind != string(r.Kind) || s.Backend.Reason == "" || s.Origin != "config file" || len(s.Drift) != 0 {
 			t.Errorf("got %+v", s)
 		}
 		if len(s.Attachments) != 1 || s.Attachments[0].ContainerID != "a" || s.Attachments[0].Addresses[0] != p.Addrs[0].String() {
 			t.Errorf("attachments %+v", s.Attachments)
 		}
-		for _, d := range damagesOf(r.variant) {
+		for _, d := range damagesOf(r.Variant) {
 			r.sh(t, d.script)
 			damaged := r.standing(t)
 			if s := r.status(t); len(s.Drift) == 0 {
@@ -98,12 +98,12 @@ func TestStatusNamesDrift(t *testing.T) {
 			if r.standing(t) != damaged {
 				t.Errorf("%s: status changed the rules", d.name)
 			}
-			r.sync(t)
+			r.Sync(t)
 			if s := r.status(t); len(s.Drift) != 0 {
 				t.Errorf("%s: healed, and still %q", d.name, s.Drift)
 			}
 		}
-		r.write(t, internetKept)
+		r.Write(t, internetKept)
 		if s := r.status(t); len(s.Drift) == 0 || s.Policy.NonMasqueradeCIDRs[1] != "192.0.2.0/24" {
 			t.Errorf("of a policy that is not in the kernel yet: %+v", s)
 		}
@@ -113,7 +113,7 @@ func TestStatusNamesDrift(t *testing.T) {
 func TestStatusCounts(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		p := r.attached(t, "a")
-		r.sync(t)
+		r.Sync(t)
 		for range 3 {
 			r.wantSeen(t, p, nodeAddress)
 		}
@@ -131,15 +131,15 @@ func TestStatusCounts(t *testing.T) {
 func TestStatusText(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.attached(t, "a")
-		r.write(t, internetKept)
-		r.sync(t)
-		r.write(t, bad)
-		r.sh(t, damagesOf(r.variant)[1].script)
-		got := r.agent(t, "status")
-		text := strings.ReplaceAll(got.Stdout, r.dir, "/etc/config")
+		r.Write(t, internetKept)
+		r.Sync(t)
+		r.Write(t, bad)
+		r.sh(t, damagesOf(r.Variant)[1].script)
+		got := r.Agent(t, "status")
+		text := strings.ReplaceAll(got.Stdout, filepath.Dir(r.Config), "/etc/config")
 		text = regexp.MustCompile(`fd00:244::\w+`).ReplaceAllString(text, "fd00:244::2")
 		text = regexp.MustCompile(`\b[0-9a-f]{32}\b`).ReplaceAllString(text, "OWNER")
-		golden := filepath.Join("testdata", fmt.Sprintf("status-%s.golden", r.name))
+		golden := filepath.Join("testdata", fmt.Sprintf("status-%s.golden", r.Name))
 		if *update {
 			overwrite(t, golden, text)
 		}

@@ -11,7 +11,7 @@ import (
 func TestSteadyAgentNotices(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		overwrite(t, filepath.Join(r.ConfDir, "10-pods.conflist"), conflist(network, plain))
-		r.write(t, "resyncInterval: 300ms\n")
+		r.Write(t, "resyncInterval: 300ms\n")
 		kept, dying := r.attached(t, "kept"), r.attached(t, "dying")
 		r.cache(t, kept)
 		late := r.newPod(t, "late")

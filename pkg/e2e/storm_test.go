@@ -27,7 +27,7 @@ const (
 func TestStorm(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		p := r.attached(t, "a")
-		r.write(t, fmt.Sprintf("resyncInterval: %s\n", stormInterval))
+		r.Write(t, fmt.Sprintf("resyncInterval: %s\n", stormInterval))
 		agent := r.startReady(t)
 		want := r.standing(t)
 		var written atomic.Int64
@@ -37,7 +37,7 @@ func TestStorm(t *testing.T) {
 		time.Sleep(stormTime / 4)
 		best := time.Hour
 		for range 3 {
-			r.sh(t, damagesOf(r.variant)[1].script)
+			r.sh(t, damagesOf(r.Variant)[1].script)
 			best = min(best, r.eventually(t, agent, "repaired in the storm", func() bool { return r.standing(t) == want }))
 		}
 		if best > stormInterval+500*time.Millisecond {

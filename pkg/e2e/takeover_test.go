@@ -8,6 +8,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // former are the agents before us, as they leave a node: the chain's name, and the comment of the jump to it.
@@ -57,7 +58,7 @@ func TestTakeOver(t *testing.T) {
 		for _, program := range []string{"iptables-nft-restore", "iptables-legacy-restore"} {
 			t.Run(f.name+" by "+program, func(t *testing.T) {
 				each(t, func(t *testing.T, r *rig) {
-					r.sync(t, f.flags...) // what the node's rules are is decided
+					r.Sync(t, f.flags...) // what the node's rules are is decided
 					r.sh(t, formerRules(f.chain, f.jump, program))
 					p := r.newPod(t, "a")
 					s := r.talk(t, p)
@@ -66,7 +67,7 @@ func TestTakeOver(t *testing.T) {
 					if left := r.oldRules(t); len(left) > 0 {
 						t.Errorf("left of the former agent:\n%s", strings.Join(left, ""))
 					}
-					if roots := strings.Count(r.rules(t), "-j "+f.chain+"\n"); r.isIPTables() && roots != 1 || !r.isIPTables() && roots != 0 {
+					if roots := strings.Count(r.rules(t), "-j "+f.chain+"\n"); r.IsIPTables() && roots != 1 || !r.IsIPTables() && roots != 0 {
 						t.Errorf("%d jumps to the chain:\n%s", roots, r.rules(t))
 					}
 				})
@@ -97,7 +98,7 @@ func TestTakeOverOfIPv6(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.sh(t, strings.NewReplacer("169.254.0.0/16", "fe80::/10", "10.0.0.0/8", "fc00::/8", "172.16.0.0/12", "fd00::/9", "192.168.0.0/16", "fd80::/9").
 			Replace(formerRules(former[0].chain, former[0].jump, "ip6tables-restore")))
-		r.sync(t)
+		r.Sync(t)
 		if rules := r.rules(t); strings.Contains(rules, "ip6tables") {
 			t.Errorf("IPv6 is off, and there is\n%s", rules)
 		}
@@ -107,10 +108,10 @@ func TestTakeOverOfIPv6(t *testing.T) {
 // TestFormerChain: a new --masq-chain replaces the one before, under a stream.
 func TestFormerChain(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		r.sync(t, "--masq-chain=BEFORE", "--enable-ipv6")
+		r.Sync(t, "--masq-chain=BEFORE", "--enable-ipv6")
 		p := r.attached(t, "a")
 		s := r.talk(t, p)
-		r.sync(t, "--enable-ipv6")
+		r.Sync(t, "--enable-ipv6")
 		s.wantOnly(t, nodeAddress)
 		if rules := r.rules(t); strings.Contains(rules, "BEFORE") || !strings.Contains(rules, string(p.ID())) {
 			t.Errorf("after the change of name:\n%s", rules)
@@ -124,23 +125,23 @@ func TestBackendSwitch(t *testing.T) {
 		t.Run(strings.Join(flags, " "), func(t *testing.T) {
 			each(t, func(t *testing.T, r *rig) {
 				switched := false
-				for _, to := range variants() {
-					if to.backend == r.backend || registry.Choice(to.backend) == registry.Auto || switched {
+				for _, to := range testkit.Variants() {
+					if to.Choice == r.Choice || registry.Choice(to.Choice) == registry.Auto || switched {
 						continue
 					}
 					switched = true
 					p := r.attached(t, "a")
-					r.sync(t)
+					r.Sync(t)
 					s := r.talk(t, p)
 					from := *r
-					r.variant = to
+					r.Variant = to
 					r.startReady(t, flags...)
 					s.wantOnly(t, nodeAddress)
-					if got := r.status(t); got.Backend.Kind != string(to.kind) && to.kind == backend.NFTables || len(got.Drift) > 0 {
+					if got := r.status(t); got.Backend.Kind != string(to.Kind) && to.Kind == backend.NFTables || len(got.Drift) > 0 {
 						t.Errorf("status says %+v", got)
 					}
 					if left := from.standing(t); left != "" {
-						t.Errorf("left of %s:\n%s", from.name, left)
+						t.Errorf("left of %s:\n%s", from.Name, left)
 					}
 					if late := r.attached(t, "late"); seenAs(late.Pod, r.Internet.IPv4) != nodeAddress {
 						t.Errorf("a pod of after the switch is not masqueraded")
