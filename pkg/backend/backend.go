@@ -7,6 +7,7 @@ package backend
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -50,8 +51,9 @@ type Backend interface {
 	Attach(ctx context.Context, want ruleset.State) error
 
 	// Detach removes the rules of one owner in the given families, and no other's, whatever their address. known, if any,
-	// are the pods that its record lists. Nothing there is no error.
-	Detach(ctx context.Context, s policy.Settings, families []policy.Family, id attachment.ID, known []ruleset.Pod) error
+	// are the pods that its record listed; the record itself is deleted before. An address that another attachment on record
+	// has stays covered. Nothing there is no error.
+	Detach(ctx context.Context, s policy.Settings, families []policy.Family, id attachment.ID, known []ruleset.Pod, onRecord OnRecord) error
 
 	// Verify checks, without writing, that the rest of want stands and that its pods are there. It fails with a *Missing.
 	Verify(ctx context.Context, want ruleset.State) error
@@ -65,14 +67,26 @@ type Backend interface {
 	// Counters reads the counters of the shared chain's rules, in their order.
 	Counters(ctx context.Context, s policy.Settings, family policy.Family) ([]Counter, error)
 
-	// Remove takes everything of ours out of one family. What strangers' rules keep alive is a *Kept.
+	// Remove takes everything managed by ip-masq out of one family. What other software's rules keep alive is a *Kept.
 	Remove(ctx context.Context, s policy.Settings, family policy.Family) error
+
+	// Chains lists the shared chains that root rules managed by ip-masq lead to, whatever they are called. It reads only.
+	Chains(ctx context.Context, family policy.Family) ([]string, error)
+
+	// RemoveAll takes everything managed by ip-masq out of both families, for a node whose record of what was chosen is lost:
+	// the given shared chains, those that Chains finds, and what a killed probe left. *Kept as in Remove.
+	RemoveAll(ctx context.Context, chains ...string) error
 }
+
+// OnRecord returns the pods of attachments on record that have an address, as they are at the moment of the call.
+type OnRecord func(address netip.Addr) []ruleset.Pod
 
 // Generational is a backend whose kernel side counts its changes: as long as the generation is the same, nobody changed
 // anything, and a reading is still true.
 type Generational interface {
 	Generation(ctx context.Context) (uint32, error)
+	// Forget makes the next Observe read the kernel, whatever this process remembers of an earlier reading.
+	Forget()
 }
 
 // ChainState says what is known of the shared chain.

@@ -22,6 +22,37 @@ func (c *Conn) Generation() (uint32, error) {
 	return generation, err
 }
 
+// Settled returns a generation all of whose changes can be seen. nf_tables_commit raises the number an instant before it shows
+// what the number stands for, so what is read right after Generation may still be the ruleset of the generation before. A
+// transaction waits until the one before it is over (commit_mutex), an empty one too, and it changes nothing; the kernel
+// handles it while it is sent.
+func (c *Conn) Settled() (uint32, error) {
+	before, err := c.Generation()
+	for err == nil {
+		if err = c.sendEmpty(); err != nil {
+			break
+		}
+		var after uint32
+		if after, err = c.Generation(); err == nil && after == before {
+			return after, nil
+		}
+		before = after
+	}
+	return 0, err
+}
+
+// sendEmpty sends a transaction without a change. There is no answer to it.
+func (c *Conn) sendEmpty() error {
+	b := NewBatch()
+	b.frame("end", unix.NFNL_MSG_BATCH_END, nil)
+	renumber(b.datagram, c.sequence)
+	c.sequence += uint32(len(b.steps))
+	if err := c.send(b.datagram); err != nil {
+		return fmt.Errorf("wait for the last transaction: %w", err)
+	}
+	return nil
+}
+
 // Table looks for an inet table and returns its flags.
 func (c *Conn) Table(name string) (flags uint32, found bool, err error) {
 	request := appendString(nil, unix.NFTA_TABLE_NAME, name)
@@ -29,6 +60,15 @@ func (c *Conn) Table(name string) (flags uint32, found bool, err error) {
 		flags = findUint32(attrs, unix.NFTA_TABLE_FLAGS)
 	})
 	return flags, found, err
+}
+
+// Tables lists the names of all tables.
+func (c *Conn) Tables() ([]string, error) {
+	var names []string
+	err := c.dump("list tables", unix.NFT_MSG_GETTABLE, nil, func(attrs []byte) {
+		names = append(names, findString(attrs, unix.NFTA_TABLE_NAME))
+	})
+	return names, err
 }
 
 // Chain reads one chain without its rules; the listing of all chains knows no filter.

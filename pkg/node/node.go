@@ -23,21 +23,22 @@ const (
 
 // Node is one node's state. The zero value is not usable: use New.
 type Node struct {
-	stateDir  string
-	dataDir   string
-	host      registry.Host
-	choice    registry.Choice
-	owner     bool
-	defaults  policy.Settings
-	records   attachment.Store
-	runtime   Runtime
-	flows     Flows
-	persisted persistedPolicy
-	tookOver  bool
-	known     recordList
-	last      steady
-	warned    string // the last message of warnOnce
-	log       *slog.Logger
+	stateDir   string
+	dataDir    string
+	host       registry.Host
+	choice     registry.Choice
+	owner      bool
+	defaults   policy.Settings
+	records    attachment.Store
+	runtime    Runtime
+	flows      Flows
+	persisted  persistedPolicy
+	tookOver   bool
+	known      recordList
+	last       steady
+	generation sinceWhen
+	warned     string // the last message of warnOnce
+	log        *slog.Logger
 }
 
 // Options say who is asking and where the node's files are.

@@ -26,12 +26,23 @@ type steady struct {
 	runtime    string
 	namespaces string
 	result     Result
+	uses       int // how often it stood in for a reading
 }
+
+// The limits of what is remembered. The kernel raises the generation an instant before its changes can be seen, so a generation
+// that is younger than fresh is not believed, and every fullEvery-th Sync reads in full, whatever is remembered.
+const (
+	fresh     = 50 * time.Millisecond
+	fullEvery = 10
+)
 
 // unchanged reports whether the last Sync still holds. It starts no process, and costs one netlink message and a few stat
 // calls.
 func (n *Node) unchanged(ctx context.Context, p policy.Policy) bool {
 	last := &n.last
+	if last.uses >= fullEvery-1 {
+		n.forget()
+	}
 	if former := n.readPersisted(); former == nil || !former.Equal(p) {
 		return false // somebody else changed or removed the file
 	}
@@ -46,7 +57,21 @@ func (n *Node) unchanged(ctx context.Context, p policy.Policy) bool {
 		return false
 	}
 	generation, ok := generationOf(ctx, b)
-	return ok && generation == last.generation
+	if !ok || generation != last.generation {
+		return false
+	}
+	last.uses++
+	return true
+}
+
+// forget makes the next Sync read the kernel in full, also where the backend remembers its last reading.
+func (n *Node) forget() {
+	n.last = steady{}
+	if b, _, err := n.current(); err == nil {
+		if counted, ok := b.(backend.Generational); ok {
+			counted.Forget()
+		}
+	}
 }
 
 // remember keeps what a Sync found, if it wrote nothing and the generation was read before the rules were: what it wrote, or
@@ -70,8 +95,23 @@ func (n *Node) glance(ctx context.Context, p policy.Policy) steady {
 		return steady{}
 	}
 	seen.namespaces = namespaceStamp(seen.records)
-	seen.generation, seen.valid = generationOf(ctx, b)
+	generation, ok := generationOf(ctx, b)
+	seen.generation, seen.valid = generation, ok && n.seenFor(generation) >= fresh
 	return seen
+}
+
+// seenFor returns for how long the generation has been known.
+func (n *Node) seenFor(generation uint32) time.Duration {
+	if n.generation.number != generation || n.generation.since.IsZero() {
+		n.generation = sinceWhen{generation, time.Now()}
+	}
+	return time.Since(n.generation.since)
+}
+
+// sinceWhen is a generation and when it was first seen.
+type sinceWhen struct {
+	number uint32
+	since  time.Time
 }
 
 func generationOf(ctx context.Context, b backend.Backend) (uint32, bool) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -100,24 +101,39 @@ func (n *Node) dropDead(ctx context.Context, s policy.Settings) (dropped int, er
 	return dropped, errors.Join(failures...)
 }
 
-// detach removes the rules of one owner and then its record. It needs the lock, in either form. record may be nil. A backend
-// that is not there any more must not keep a pod from going; the record lets the agent finish.
+// detach removes the record of one owner and then its rules. It needs the lock, in either form. record may be nil. The record
+// goes first: of two DELs at once whose pods share an address, the one that looks at the records last finds neither, and the
+// address goes. Where a backend fails the record comes back, so that the next DEL, or the agent, finishes. A backend that is
+// not there any more must not keep a pod from going.
 func (n *Node) detach(ctx context.Context, s policy.Settings, id attachment.ID, record *attachment.Attachment) error {
-	families := s.Families()
+	families := []policy.Family{policy.IPv4, policy.IPv6}
 	var known []ruleset.Pod
 	if record != nil {
 		known = ruleset.Pods(*record)
 		families = slices.DeleteFunc(families, func(f policy.Family) bool { return !record.Has(f) })
 	}
+	if err := n.records.Delete(id); err != nil {
+		return err
+	}
 	for _, kind := range n.inUse(s) {
-		err := n.open(kind).Detach(ctx, s, families, id, known)
+		err := n.open(kind).Detach(ctx, s, families, id, known, n.onRecord)
+		if err == nil {
+			continue
+		}
+		if record != nil {
+			err = errors.Join(err, n.records.Put(*record))
+		}
 		if errors.Is(err, backend.ErrUnavailable) {
 			n.log.Warn("the rules of an attachment stay until their backend is back; its record stays with them", "backend", kind, "owner", id, "error", err)
 			return nil
 		}
-		if err != nil {
-			return err
-		}
+		return err
 	}
-	return n.records.Delete(id)
+	return nil
+}
+
+// onRecord returns the pods on record that have an address.
+func (n *Node) onRecord(address netip.Addr) []ruleset.Pod {
+	records, _ := n.Records() // one that cannot be read names no address
+	return slices.DeleteFunc(ruleset.Pods(records...), func(p ruleset.Pod) bool { return p.Address != address })
 }

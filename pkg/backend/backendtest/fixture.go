@@ -24,11 +24,12 @@ type fixture struct {
 	space   *netnstest.Space
 	node    *netnstest.Node // where there are packets
 	s       policy.Settings
+	records *records
 }
 
 func newFixture(t *testing.T, open func() backend.Backend, s policy.Settings) *fixture {
 	t.Helper()
-	f := &fixture{T: t, s: s, space: netnstest.NewSpace(t, "backend")}
+	f := &fixture{T: t, s: s, records: &records{all: map[attachment.ID]attachment.Attachment{}}, space: netnstest.NewSpace(t, "backend")}
 	_ = f.in(func(context.Context) error { f.backend = open(); return nil })
 	return f
 }
@@ -93,14 +94,18 @@ func (f *fixture) settle(want ruleset.State) {
 	}
 }
 
+// attach puts the attachment on record and attaches it, as the node does.
 func (f *fixture) attach(a attachment.Attachment) error {
+	f.records.put(a)
 	want := f.state(f.policy()).Only(ruleset.Pods(a))
 	return f.in(func(ctx context.Context) error { return f.backend.Attach(ctx, want) })
 }
 
+// detach takes the attachment off the record and detaches it, as the node does.
 func (f *fixture) detach(a attachment.Attachment, known ...ruleset.Pod) error {
+	f.records.remove(a)
 	return f.in(func(ctx context.Context) error {
-		return f.backend.Detach(ctx, f.s, f.s.Families(), a.ID(), known)
+		return f.backend.Detach(ctx, f.s, f.s.Families(), a.ID(), known, f.records.of)
 	})
 }
 

@@ -72,8 +72,8 @@ func incomplete(err error) error {
 }
 
 // Detach deletes the recorded pods' rules in one transaction; where there is no record or it is not exact, the owner's rules
-// are looked for.
-func (b *Backend) Detach(ctx context.Context, s policy.Settings, families []policy.Family, id attachment.ID, known []ruleset.Pod) error {
+// are looked for. Every owner of an address has a rule of its own, so it does not matter who else is on record with it.
+func (b *Backend) Detach(ctx context.Context, s policy.Settings, families []policy.Family, id attachment.ID, known []ruleset.Pod, _ backend.OnRecord) error {
 	var failures []error
 	for _, family := range families {
 		if err := b.detachFamily(ctx, s, family, id, ofFamily(known, family)); err != nil {

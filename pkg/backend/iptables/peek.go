@@ -87,8 +87,11 @@ func (b *Backend) Generation(context.Context) (uint32, error) {
 		return 0, err
 	}
 	defer func() { _ = conn.Close() }()
-	return conn.Generation()
+	return conn.Settled()
 }
+
+// Forget has nothing to drop: every Observe reads.
+func (b *Backend) Forget() {}
 
 var errNotCounted = errors.New("ip_tables does not count its changes")
 

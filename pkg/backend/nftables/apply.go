@@ -20,7 +20,7 @@ func (b *Backend) Apply(ctx context.Context, got backend.Observed, want ruleset.
 	if !observed {
 		now = &reading{}
 	}
-	err = session(ctx, func(c *nfnl.Conn, _ uint32) error {
+	err = session(ctx, func(c *nfnl.Conn) error {
 		for attempt := 1; ; attempt++ {
 			wrote, err := applyOnce(c, now, want)
 			changed = changed || wrote

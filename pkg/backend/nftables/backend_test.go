@@ -33,7 +33,7 @@ func TestResumesAfterKill(t *testing.T) {
 	n := newNode(t)
 	want := goldenStates["dual-stack"]()
 	err := n.Do(func() error {
-		return session(context.Background(), func(c *nfnl.Conn, _ uint32) error {
+		return session(context.Background(), func(c *nfnl.Conn) error {
 			return c.Commit(plans(aim(want, &reading{}), &reading{}).fill)
 		})
 	})
@@ -76,7 +76,11 @@ func TestGuardRefuses(t *testing.T) {
 	n := newNode(t)
 	n.sync(goldenStates["default"]())
 	err := n.Do(func() error {
-		return session(context.Background(), func(c *nfnl.Conn, generation uint32) error {
+		return session(context.Background(), func(c *nfnl.Conn) error {
+			generation, err := c.Generation()
+			if err != nil {
+				return err
+			}
 			n.Run(t, "nft", "add table ip foreign")
 			b := nfnl.NewGuardedBatch(generation)
 			b.DeleteTable(tableName)
@@ -100,7 +104,7 @@ func TestWithoutPrivilege(t *testing.T) {
 		"Probe":   func() error { _, err := b.Probe(ctx, policy.IPv4); return err },
 		"Observe": func() error { _, err := b.Observe(ctx, one.Settings, policy.IPv4); return err },
 		"Attach":  func() error { return b.Attach(ctx, one) },
-		"Detach":  func() error { return b.Detach(ctx, one.Settings, families, goldenPod("10.244.0.5").ID(), nil) },
+		"Detach":  func() error { return b.Detach(ctx, one.Settings, families, goldenPod("10.244.0.5").ID(), nil, nil) },
 		"Verify":  func() error { return b.Verify(ctx, one) },
 	} {
 		err := n.Do(func() error { return unprivileged(call) })

@@ -95,9 +95,9 @@ func benchVerbs(b *testing.B, want ruleset.State) {
 	verb("one prefix changed", sync(want), sync(changed))
 	verb("nothing changed", sync(want), sync(want))
 	verb("generation", nothing, func() error { _, err := be.Generation(ctx); return err })
-	verb("attach", func() error { return be.Detach(ctx, s, s.Families(), id, nil) }, func() error { return be.Attach(ctx, one) })
+	verb("attach", func() error { return be.Detach(ctx, s, s.Families(), id, nil, nil) }, func() error { return be.Attach(ctx, one) })
 	verb("detach", func() error { _ = be.Attach(ctx, one); return nil }, func() error {
-		return be.Detach(ctx, s, s.Families(), id, one.Tables[0].Pods)
+		return be.Detach(ctx, s, s.Families(), id, one.Tables[0].Pods, nil)
 	})
 	verb("verify", func() error { _ = be.Attach(ctx, one); return nil }, func() error { return be.Verify(ctx, one) })
 }

@@ -26,7 +26,7 @@ func Standing(_ policy.Settings, family policy.Family) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), evidenceTimeout)
 	defer cancel()
 	standing := false
-	err := session(ctx, func(c *nfnl.Conn, _ uint32) error {
+	err := session(ctx, func(c *nfnl.Conn) error {
 		sets, err := c.Sets(tableName)
 		standing = slices.ContainsFunc(sets, func(s nfnl.Set) bool {
 			f, ours := ownSet(s.Name)

@@ -83,32 +83,57 @@ func less(a, b nfnl.Element) bool {
 	return order < 0 || order == 0 && a.End && !b.End
 }
 
+// sharedMark ends the comment of an address that several attachments on record have, or had: a set holds an address once, so
+// when its owner goes the records are searched for another. A label holds no brackets.
+const sharedMark = " (shared)"
+
 // podMember is the member that stands for a pod. Its comment is who owns the address, for us and for whoever reads the set.
 func podMember(p ruleset.Pod) member {
 	return member{p.Address, p.Address, strings.TrimRight(string(p.Owner)+" "+p.Label, " ")}
 }
 
-// podOf reads back the pod that podMember wrote.
+// sharedMember is podMember for an address that other attachments may have too.
+func sharedMember(p ruleset.Pod) member {
+	m := podMember(p)
+	m.comment += sharedMark
+	return m
+}
+
+func (m member) shared() bool { return strings.HasSuffix(m.comment, sharedMark) }
+
+// podOf reads back the pod that podMember or sharedMember wrote.
 func podOf(m member) (ruleset.Pod, bool) {
-	owner, label, _ := strings.Cut(m.comment, " ")
+	owner, label, _ := strings.Cut(strings.TrimSuffix(m.comment, sharedMark), " ")
 	pod := ruleset.Pod{Owner: attachment.ID(owner), Address: m.first, Label: label}
 	return pod, pod.Owner.Valid()
 }
 
-// claim gives every address to one owner, for a set holds an address once. An owner who has it in the kernel keeps it, so
-// that two records with one address do not change the set at every resync; otherwise the first in order of the ids gets it.
+// claim gives every address to one owner. An owner who has it in the kernel keeps it, so that two records with one address do
+// not change the set at every resync; otherwise the first in order of the ids gets it.
 func claim(pods []ruleset.Pod, now []member) []member {
 	var members []member
 	sorted := slices.Clone(pods)
 	ruleset.Sort(sorted)
-	for _, pod := range sorted {
-		m := podMember(pod)
-		switch n := len(members); {
-		case n == 0 || members[n-1].first != m.first:
-			members = append(members, m)
-		case slices.Contains(now, m):
-			members[n-1] = m
+	for len(sorted) > 0 {
+		same := 1
+		for same < len(sorted) && sorted[same].Address == sorted[0].Address {
+			same++
 		}
+		members = append(members, claimOne(sorted[:same], now))
+		sorted = sorted[same:]
 	}
 	return members
+}
+
+func claimOne(pods []ruleset.Pod, now []member) member {
+	if len(pods) == 1 {
+		return podMember(pods[0])
+	}
+	for _, p := range pods {
+		i := sort.Search(len(now), func(i int) bool { return now[i].first.Compare(p.Address) >= 0 })
+		if i < len(now) && now[i].first == p.Address && strings.TrimSuffix(now[i].comment, sharedMark) == podMember(p).comment {
+			return sharedMember(p)
+		}
+	}
+	return sharedMember(pods[0])
 }

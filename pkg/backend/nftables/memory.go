@@ -38,6 +38,15 @@ func (m *memory) keep(c *nfnl.Conn, generation uint32, chain string, got *readin
 	}
 }
 
+func (m *memory) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.got = nil
+}
+
+// Forget drops the reading that this process remembers.
+func (b *Backend) Forget() { remembered.forget() }
+
 // keepWritten remembers what the kernel holds after transactions: exactly the target, if theirs were the only ones since the
 // reading that they were planned from. Every transaction adds one to the generation.
 func (m *memory) keepWritten(c *nfnl.Conn, former *reading, transactions uint32, chain string, t target, rules []nfnl.Rule) {

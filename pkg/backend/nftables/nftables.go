@@ -36,16 +36,17 @@ func New() *Backend { return &Backend{} }
 func (b *Backend) Kind() backend.Kind { return backend.NFTables }
 
 // Generation returns the number that every transaction on the ruleset of the network namespace changes, whoever makes it.
+// What is read after it is not older than the number says.
 func (b *Backend) Generation(ctx context.Context) (generation uint32, err error) {
-	err = session(ctx, func(_ *nfnl.Conn, now uint32) error {
-		generation = now
-		return nil
+	err = session(ctx, func(c *nfnl.Conn) (err error) {
+		generation, err = c.Settled()
+		return err
 	})
 	return generation, err
 }
 
-// session opens a socket for one verb, tells the generation that the verb begins with, and classifies what goes wrong.
-func session(ctx context.Context, do func(c *nfnl.Conn, generation uint32) error) error {
+// session opens a socket for one verb and classifies what goes wrong.
+func session(ctx context.Context, do func(c *nfnl.Conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -54,11 +55,10 @@ func session(ctx context.Context, do func(c *nfnl.Conn, generation uint32) error
 		return classify(err)
 	}
 	defer func() { _ = c.Close() }()
-	generation, err := c.Generation()
-	if err != nil {
+	if _, err := c.Generation(); err != nil {
 		return classify(absent(err))
 	}
-	return classify(do(c, generation))
+	return classify(do(c))
 }
 
 // absent recognises a kernel without nf_tables: nfnetlink calls every request for it invalid.

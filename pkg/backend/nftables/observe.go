@@ -25,7 +25,7 @@ type reading struct {
 // Observe reads our table. It is one table whatever the families, so all of it is read.
 func (b *Backend) Observe(ctx context.Context, s policy.Settings, families ...policy.Family) (backend.Observed, error) {
 	var observed backend.Observed
-	err := session(ctx, func(c *nfnl.Conn, _ uint32) error {
+	err := session(ctx, func(c *nfnl.Conn) error {
 		got, err := read(ctx, c, s)
 		if err != nil {
 			return err
@@ -45,14 +45,14 @@ const readAttempts = 8
 // read takes several requests, and other transactions may come between them: then it starts over. Where that does not end it
 // settles for what it has: a transaction that is planned from a wrong reading is refused as a whole.
 func read(ctx context.Context, c *nfnl.Conn, s policy.Settings) (*reading, error) {
-	before, err := c.Generation()
-	if err != nil {
-		return nil, err
-	}
-	if got := remembered.recall(c, before, s.Chain); got != nil {
-		return got, nil
-	}
 	for attempt := 1; ; attempt++ {
+		before, err := c.Settled()
+		if err != nil {
+			return nil, err
+		}
+		if got := remembered.recall(c, before, s.Chain); got != nil {
+			return got, nil
+		}
 		got := &reading{chains: map[string]nfnl.Chain{}, sets: map[string]set{}}
 		if err := errors.Join(got.read(c, s), ctx.Err()); err != nil {
 			return nil, err
@@ -69,7 +69,6 @@ func read(ctx context.Context, c *nfnl.Conn, s policy.Settings) (*reading, error
 		if attempt == readAttempts {
 			return got, nil
 		}
-		before = after
 	}
 }
 

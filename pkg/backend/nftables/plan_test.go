@@ -90,10 +90,11 @@ func TestClaim(t *testing.T) {
 		now  []member
 		want []member
 	}{
-		{"nobody has it", []ruleset.Pod{other, b, a}, nil, []member{podMember(a), podMember(other)}},
-		{"the first has it", []ruleset.Pod{b, a}, []member{podMember(a)}, []member{podMember(a)}},
-		{"the second has it", []ruleset.Pod{a, b}, []member{podMember(b)}, []member{podMember(b)}},
-		{"a stranger has it", []ruleset.Pod{b}, []member{podMember(a)}, []member{podMember(b)}},
+		{"nobody has it", []ruleset.Pod{other, b, a}, nil, []member{sharedMember(a), podMember(other)}},
+		{"the first has it", []ruleset.Pod{b, a}, []member{podMember(a)}, []member{sharedMember(a)}},
+		{"the second has it", []ruleset.Pod{a, b}, []member{sharedMember(b)}, []member{sharedMember(b)}},
+		{"it was shared", []ruleset.Pod{b}, []member{sharedMember(b)}, []member{podMember(b)}},
+		{"an attachment that is not wanted has it", []ruleset.Pod{b}, []member{podMember(a)}, []member{podMember(b)}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := claim(test.pods, test.now); !slices.Equal(got, test.want) {

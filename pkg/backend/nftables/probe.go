@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -19,14 +20,14 @@ import (
 // dormant, so that no packet meets it, and it belongs to the socket, so that it goes with the process in any case. Where
 // random ports are refused it asks again without.
 func (b *Backend) Probe(ctx context.Context, family policy.Family) (backend.Features, error) {
-	err := session(ctx, func(c *nfnl.Conn, _ uint32) error { return probe(c, family, true) })
+	err := session(ctx, func(c *nfnl.Conn) error { return probe(c, family, true) })
 	if err == nil {
 		return backend.Features{RandomFully: true}, nil
 	}
 	if classified(err) {
 		return backend.Features{}, err
 	}
-	err = session(ctx, func(c *nfnl.Conn, _ uint32) error { return probe(c, family, false) })
+	err = session(ctx, func(c *nfnl.Conn) error { return probe(c, family, false) })
 	if err != nil && !classified(err) {
 		err = fmt.Errorf("%w: nftables test rule: %w", backend.ErrUnavailable, err)
 	}
@@ -46,7 +47,7 @@ func probe(c *nfnl.Conn, family policy.Family, randomFully bool) error {
 const tableOwner = 2
 
 func probeTable(c *nfnl.Conn, family policy.Family, randomFully bool, flags uint32) error {
-	name := fmt.Sprintf("%s-probe-%d", tableName, c.Port())
+	name := fmt.Sprintf("%s%d", probePrefix, c.Port())
 	t := probeTarget(family, randomFully).inTable(name)
 	b := nfnl.NewBatch()
 	b.AddTable(name, flags, nfnl.Excl)
@@ -63,6 +64,11 @@ func probeTable(c *nfnl.Conn, family policy.Family, randomFully bool, flags uint
 	drop.DeleteTable(name)
 	return errors.Join(err, c.Commit(drop))
 }
+
+// probePrefix begins the names of the tables that probes write.
+const probePrefix = tableName + "-probe-"
+
+func isProbeTable(name string) bool { return strings.HasPrefix(name, probePrefix) }
 
 // probeTarget has a rule of every form, and an element of every kind.
 func probeTarget(family policy.Family, randomFully bool) target {

@@ -37,7 +37,7 @@ func (b *Backend) Diff(got backend.Observed, want ruleset.State) []string {
 // Counters reads the rules of the shared chain that concern the family.
 func (b *Backend) Counters(ctx context.Context, s policy.Settings, family policy.Family) ([]backend.Counter, error) {
 	var counters []backend.Counter
-	err := session(ctx, func(c *nfnl.Conn, _ uint32) error {
+	err := session(ctx, func(c *nfnl.Conn) error {
 		rules, err := ownRules(ctx, c)
 		for _, r := range rules[s.Chain] {
 			if f, ok := familyOf(r); ok && f != family {

@@ -2,10 +2,7 @@ package nftables
 
 import (
 	"context"
-	"errors"
 	"fmt"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
@@ -16,7 +13,7 @@ import (
 // Verify reads the rules, which are few, and looks up the pods one by one. An address in the set is masqueraded whoever owns
 // it, so the owner does not matter here.
 func (b *Backend) Verify(ctx context.Context, want ruleset.State) error {
-	return session(ctx, func(c *nfnl.Conn, _ uint32) error {
+	return session(ctx, func(c *nfnl.Conn) error {
 		rules, err := ownRules(ctx, c)
 		if err != nil {
 			return err
@@ -66,7 +63,7 @@ func verifyPods(c *nfnl.Conn, tables []ruleset.Table) error {
 
 // Chain reads the rules, which are few, and none of the sets.
 func (b *Backend) Chain(ctx context.Context, s policy.Settings, family policy.Family) (state backend.ChainState, err error) {
-	err = session(ctx, func(c *nfnl.Conn, _ uint32) error {
+	err = session(ctx, func(c *nfnl.Conn) error {
 		_, there, err := c.Chain(tableName, s.Chain)
 		if err != nil {
 			return err
@@ -76,26 +73,4 @@ func (b *Backend) Chain(ctx context.Context, s policy.Settings, family policy.Fa
 		return err
 	})
 	return state, err
-}
-
-// Remove takes everything of a family out, and the table with the last of them. Where the traffic has already been led to a
-// chain of another name, only the chain of this one is removed.
-func (b *Backend) Remove(ctx context.Context, s policy.Settings, family policy.Family) error {
-	err := session(ctx, func(c *nfnl.Conn, _ uint32) error {
-		return again(ctx, func() error {
-			got, err := read(ctx, c, s)
-			if err != nil {
-				return err
-			}
-			err = c.Commit(planRemove(s, family, got))
-			if errors.Is(err, unix.ENOENT) {
-				return fmt.Errorf("%w: %w", nfnl.ErrInterrupted, err) // somebody else was faster
-			}
-			return err
-		})
-	})
-	if err != nil {
-		return fmt.Errorf("remove %s rules: %w", family, err)
-	}
-	return nil
 }

@@ -1,0 +1,115 @@
+package nftables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
+)
+
+// Detach deletes the addresses that belong to the owner, or hands them over to another attachment on record. The record says
+// where to look first; where it is missing or wrong, the sets are searched.
+func (b *Backend) Detach(ctx context.Context, _ policy.Settings, families []policy.Family, id attachment.ID, known []ruleset.Pod, onRecord backend.OnRecord) error {
+	err := session(ctx, func(c *nfnl.Conn) error {
+		return again(ctx, func() error { return detach(c, families, id, known, onRecord) })
+	})
+	if isAny(err, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EINVAL) {
+		return nil // a kernel without nf_tables holds nothing of ours
+	}
+	if err != nil {
+		return fmt.Errorf("detach: %w", err)
+	}
+	return nil
+}
+
+// detach compares and deletes: the generation that was read first guards the transaction. The records are read after it, so
+// an attachment that comes on record later finds the element gone, or changes it and stops the transaction.
+//
+// An element that names another owner is left to that one: if it is on record it keeps the element, and if it is not, its own
+// Detach, which runs or is still to come, finds whoever else is on record.
+func detach(c *nfnl.Conn, families []policy.Family, id attachment.ID, known []ruleset.Pod, onRecord backend.OnRecord) error {
+	generation, err := c.Settled()
+	if err != nil {
+		return err
+	}
+	owned, err := lookUp(c, families, id, known)
+	if err == nil && (len(owned) == 0 || len(owned) < len(known)) {
+		owned, err = search(c, families, id)
+	}
+	if err != nil {
+		return err
+	}
+	b := nfnl.NewGuardedBatch(generation)
+	for _, m := range owned {
+		f := policy.FamilyOf(m.first)
+		s := setOf(podsSet(f), f)
+		b.DeleteElements(tableName, s.Name, elements(s, []member{m}))
+		if next, found := heir(m, id, onRecord); found {
+			b.AddElements(tableName, s.Name, elements(s, []member{next}), nfnl.Excl)
+		}
+	}
+	return vanished(c.Commit(b))
+}
+
+// heir returns the member that replaces one whose owner goes.
+func heir(m member, id attachment.ID, onRecord backend.OnRecord) (member, bool) {
+	if !m.shared() || onRecord == nil {
+		return member{}, false
+	}
+	for _, pod := range onRecord(m.first) {
+		if pod.Owner != id {
+			return sharedMember(pod), true
+		}
+	}
+	return member{}, false
+}
+
+// lookUp returns those of the known pods' addresses that the owner has in the kernel.
+func lookUp(c *nfnl.Conn, families []policy.Family, id attachment.ID, known []ruleset.Pod) ([]member, error) {
+	var owned []member
+	for _, f := range families {
+		for _, pod := range known {
+			if policy.FamilyOf(pod.Address) != f {
+				continue
+			}
+			e, found, err := c.Element(tableName, podsSet(f), pod.Address)
+			if err != nil {
+				return nil, err
+			}
+			if found {
+				owned = appendOwned(owned, e, id)
+			}
+		}
+	}
+	return owned, nil
+}
+
+// search reads the sets as wholes. One that is not there holds nothing.
+func search(c *nfnl.Conn, families []policy.Family, id attachment.ID) ([]member, error) {
+	var owned []member
+	for _, f := range families {
+		all, err := c.Elements(tableName, podsSet(f))
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return nil, err
+		}
+		for _, e := range all {
+			owned = appendOwned(owned, e, id)
+		}
+	}
+	return owned, nil
+}
+
+func appendOwned(owned []member, e nfnl.Element, id attachment.ID) []member {
+	m := member{e.Key, e.Key, e.Comment}
+	if pod, ours := podOf(m); ours && pod.Owner == id {
+		owned = append(owned, m)
+	}
+	return owned
+}
