@@ -6,7 +6,10 @@ BENCH   ?= .
 SOAK_TIME ?= 10m
 SOAK_SEED ?=
 
+RUN ?=
+
 export CGO_ENABLED ?= 0
+export RUN
 
 help: ## print this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -15,16 +18,22 @@ build: ## build the programs into bin/: static, stripped
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./plugin/... ./cmd/...
 
-demo: build ## show the main job on real packets (as root; BACKEND=auto|iptables|nftables)
+# What cannot be installed is said first, before minutes of building: so setup comes before build, also where that needs nothing.
+demo: ## show the main job on real packets (as root; BACKEND=auto|iptables|nftables)
 	@scripts/setup demo
+	@$(MAKE) --no-print-directory build
 	@go build -o bin/tools/demo ./scripts/demo
 	@bin/tools/demo -backend=$(BACKEND)
 
-test: build ## install what the tests need, and run them all (as root)
+test: ## install what the tests need, and run them all (as root)
 	@scripts/setup test deploy runtime
+	@$(MAKE) --no-print-directory build
 	go test -count=1 -p 1 -timeout 20m ./...
 	cd tools/deploy && go test -count=1 -p 1 -timeout 10m ./...
 	cd tools/runtime && go test -count=1 -p 1 -timeout 10m ./...
+
+fresh: ## run the commands of the README on a bare Debian 12 of its own (as root; RUN='go test ./pkg/x' for another)
+	@scripts/fresh "$$RUN"
 
 check: build ## formatter, linters, vet, race tests, shellcheck
 	@scripts/setup test check
@@ -57,4 +66,4 @@ clean: ## remove what was built
 	rm -rf bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check image lint bench soak fmt golden clean
+.PHONY: help build demo test fresh check image lint bench soak fmt golden clean

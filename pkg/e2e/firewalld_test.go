@@ -21,7 +21,8 @@ type firewalld struct {
 // The mounts of the machine are seen through overlays, and all its processes end with the first.
 func (r *rig) startFirewalld(t *testing.T) *firewalld {
 	t.Helper()
-	netnstest.Require(t, "dbus-daemon", "unshare", "iptables-nft", "iptables-legacy")
+	netnstest.Require(t, "dbus-daemon", "/usr/share/dbus-1/system.conf", "unshare", "iptables-nft", "iptables-legacy",
+		"/usr/bin/python3", "/usr/lib/python3/dist-packages/dbus/__init__.py", "/usr/lib/python3/dist-packages/gi/__init__.py")
 	unpacked := unpackedFirewalld(t)
 	script, err := filepath.Abs("testdata/firewalld.sh")
 	if err != nil {

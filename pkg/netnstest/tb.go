@@ -20,9 +20,16 @@ type TB interface {
 
 // Require skips the test when it is not run by root or one of the tools is
 // missing. In CI (the environment variable CI is set) a skipped test would be
-// an unnoticed hole, so there it fails.
+// an unnoticed hole, so there it fails. A tool that is not on the list fails
+// everywhere: where it happens to be installed, nobody would notice that
+// scripts/setup does not bring it. A tool with a slash in front is a file.
 func Require(t TB, tools ...string) {
 	t.Helper()
+	for _, tool := range tools {
+		if len(groupsOf(tool)) == 0 {
+			t.Fatalf("%s is not in pkg/netnstest/tools.txt, so scripts/setup does not install it; add it", tool)
+		}
+	}
 	missing := missingTools(append([]string{"ip"}, tools...))
 	if os.Geteuid() != 0 {
 		missing = append(missing, "root")
@@ -47,7 +54,11 @@ func tempDir(t TB) string {
 func missingTools(tools []string) []string {
 	var missing []string
 	for _, tool := range tools {
-		if _, err := lookPath(tool, systemPATH()); err != nil {
+		path, err := lookPath(tool, systemPATH())
+		if err == nil {
+			_, err = os.Stat(path)
+		}
+		if err != nil {
 			missing = append(missing, tool)
 		}
 	}
