@@ -75,7 +75,10 @@ func groupsFor(file string) []string {
 	return groups
 }
 
-// testFiles are the project's, relative to its root, and this package, which runs programs on behalf of tests.
+// kits run programs on behalf of tests.
+var kits = []string{"pkg/netnstest", "pkg/testkit", "pkg/backend/backendtest"}
+
+// testFiles are the project's, relative to its root, and those of the kits.
 func testFiles(t *testing.T) []string {
 	t.Helper()
 	root := root(t)
@@ -87,8 +90,7 @@ func testFiles(t *testing.T) []string {
 			return err
 		case d.IsDir() && (rel == "bin" || strings.HasPrefix(d.Name(), ".") && rel != "."):
 			return fs.SkipDir
-		case strings.HasSuffix(rel, "_test.go"), strings.HasSuffix(rel, ".go") && strings.HasPrefix(rel, "pkg/netnstest/"),
-			strings.HasSuffix(rel, ".go") && strings.HasPrefix(rel, "pkg/backend/backendtest/"):
+		case strings.HasSuffix(rel, "_test.go"), strings.HasSuffix(rel, ".go") && slices.Contains(kits, filepath.Dir(rel)):
 			files = append(files, rel)
 		}
 		return nil
@@ -170,7 +172,11 @@ func toolArguments(call *ast.CallExpr) []ast.Expr {
 	return call.Args[at : at+1]
 }
 
-// elsewhere: the programs under test, Go itself, without which no test runs, and one that must not exist.
+// elsewhere: the programs under test and their commands, Go itself, without which no test runs, the test itself, and a program
+// that must not exist.
 func elsewhere(tool string) bool {
-	return slices.Contains([]string{"ip-masq", "ip-masq-agent", "ip-masq-installer", "go", "no-such-program", "."}, tool)
+	return slices.Contains([]string{
+		"ip-masq", "ip-masq-agent", "ip-masq-installer", "run", "sync", "render", "status", "explain", "cleanup", "lint",
+		"go", "exe", "no-such-program", ".",
+	}, tool)
 }
