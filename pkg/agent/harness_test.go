@@ -42,7 +42,7 @@ func newRig(t *testing.T, v testkit.Variant) *rig {
 		r.flush = []string{"nft", "flush", "chain", "inet", "ip-masq-agent", "IP-MASQ-AGENT"}
 		return r
 	}
-	r.Flags = nil // the node's iptables is what `auto` finds
+	r.Auto = true
 	r.list = []string{"iptables", "-t", "nat", "-S", "IP-MASQ-AGENT"}
 	r.flush = []string{"iptables", "-t", "nat", "-F", "IP-MASQ-AGENT"}
 	return r

@@ -34,6 +34,13 @@ func newRig(t *testing.T, v testkit.Variant) *rig {
 	return r
 }
 
+// as is the same node, of which another variant is expected.
+func (r *rig) as(v testkit.Variant) *rig {
+	other := *r.Rig
+	other.Variant = v
+	return &rig{&other}
+}
+
 func overwrite(t *testing.T, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {

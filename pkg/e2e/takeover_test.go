@@ -133,8 +133,8 @@ func TestBackendSwitch(t *testing.T) {
 					p := r.attached(t, "a")
 					r.Sync(t)
 					s := r.talk(t, p)
-					from := *r
-					r.Variant = to
+					from := r.as(r.Variant)
+					r = r.as(to)
 					r.startReady(t, flags...)
 					s.wantOnly(t, nodeAddress)
 					if got := r.status(t); got.Backend.Kind != string(to.Kind) && to.Kind == backend.NFTables || len(got.Drift) > 0 {

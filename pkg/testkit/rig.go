@@ -15,17 +15,14 @@ type Rig struct {
 	*netnstest.Node
 	Variant
 	Config string // path of the configuration file, which is not there at first
-	Flags  []string
+	Auto   bool   // the agent finds out by itself which variant the node uses
 }
 
 // NewRig makes a node whose PATH is the variant's, and an agent that is told to use the variant.
 func NewRig(t *testing.T, v Variant) *Rig {
 	t.Helper()
 	netnstest.Require(t, v.Tools...)
-	r := &Rig{
-		Node: netnstest.NewNode(t), Variant: v, Config: filepath.Join(t.TempDir(), "ip-masq-agent"),
-		Flags: []string{"--backend", v.Choice},
-	}
+	r := &Rig{Node: netnstest.NewNode(t), Variant: v, Config: filepath.Join(t.TempDir(), "ip-masq-agent")}
 	r.SetPATH(v.Path(t))
 	return r
 }
@@ -49,7 +46,10 @@ func (r *Rig) Command(verb string, args ...string) []string {
 	if verb == "run" || verb == "sync" {
 		line = append(line, "--cni-cache-dir", r.CacheDir, "--cni-conf-dir", r.ConfDir)
 	}
-	return append(append(line, r.Flags...), args...)
+	if !r.Auto {
+		line = append(line, "--backend", r.Choice)
+	}
+	return append(line, args...)
 }
 
 // Agent runs one command of the agent to its end.
