@@ -13,12 +13,12 @@ RUN go mod download
 COPY cmd cmd
 COPY pkg pkg
 COPY plugin plugin
+COPY scripts/build scripts/version scripts/
 # Runtimes record network namespaces as /var/run/netns/NAME; the agent has to find them below the /run that it is given.
 RUN mkdir -p /image/run /image/var && ln -s /run /image/var/run
 ARG TARGETARCH
 ARG VERSION=devel
-RUN CGO_ENABLED=0 GOOS=linux GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
-    -ldflags="-s -w -X github.com/ip-masq/ip-masq-cni/pkg/version.release=$VERSION" -o /image/ ./plugin/... ./cmd/...
+RUN GOARCH=$TARGETARCH scripts/build /image
 
 FROM scratch
 ARG VERSION=devel

@@ -14,9 +14,8 @@ export RUN
 help: ## print this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
 
-build: ## build the programs into bin/: static, stripped
-	@mkdir -p bin
-	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./plugin/... ./cmd/...
+build: ## build the programs into bin/: static, stripped, with the version that git describes
+	scripts/build bin
 
 # What cannot be installed is said first, before minutes of building: so setup comes before build, also where that needs nothing.
 demo: ## show the main job on real packets (as root; BACKEND=auto|iptables|nftables)
@@ -42,6 +41,9 @@ check: build ## formatter, linters, vet, race tests, shellcheck
 image: ## build the container image without an engine, into bin/image/: an OCI layout, and tars for docker load
 	@go run ./scripts/image
 
+release: ## build what is published for this commit into bin/release/: archives, images, checksums, SBOM
+	@go run ./scripts/release
+
 lint: ## the quick part of check: all but the tests
 	@scripts/setup check
 	@scripts/check lint
@@ -66,4 +68,4 @@ clean: ## remove what was built
 	rm -rf bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test fresh check image lint bench soak fmt golden clean
+.PHONY: help build demo test fresh check image release lint bench soak fmt golden clean

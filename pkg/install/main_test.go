@@ -27,7 +27,7 @@ func pluginA() string      { return testkit.Built() }
 func pluginB() string      { return testkit.Program("b") }
 
 func buildOthers(dir string) error {
-	const release = "-X github.com/ip-masq/ip-masq-cni/pkg/version.release=v2"
+	const release = "-X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=v2"
 	return errors.Join(
 		testkit.GoBuild(".", filepath.Join(dir, "pinned"), "", "./testdata/pinned"),
 		testkit.GoBuild(".", filepath.Join(dir, "b", "ip-masq"), release, "../../plugin/ip-masq"),

@@ -1,36 +1,24 @@
-// Package version says which version a program is. It refuses to be set by hand: the Go toolchain stamps it, or the linker.
+// Package version says which version a program is. It refuses to be set by hand: scripts/build stamps it, or the Go toolchain.
 package version
 
-import "runtime/debug"
+import (
+	"runtime/debug"
 
-// release is set by the linker: -X github.com/ip-masq/ip-masq-cni/pkg/version.release=v1.2.3.
-var release string
+	"github.com/containernetworking/plugins/pkg/utils/buildversion"
+)
 
-// Release returns what the linker set, "devel" where it set nothing. It is for the plugin, in which reading what the toolchain
-// stamped would cost a quarter of a percent of its size for a line that is printed when somebody starts it by hand.
-func Release() string {
-	if release == "" {
-		return "devel"
-	}
-	return release
-}
+// unstamped is what the variable of the CNI plugins' own packages holds where the linker did not set it. The plugin ip-masq
+// prints that variable itself, so that it need not link what reads the toolchain's stamp.
+const unstamped = "version unknown"
 
-// String returns the release, the module's version, or the revision that the toolchain stamped; "devel" without any.
+// String returns what scripts/build stamped; else the version that the Go toolchain knows, of the module (go install) or of the
+// commit (go build in a checkout); else "devel".
 func String() string {
-	if release != "" {
-		return release
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "devel"
-	}
-	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" && len(setting.Value) >= 12 {
-			return "devel-" + setting.Value[:12]
-		}
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
+	if v := buildversion.BuildVersion; v != unstamped {
 		return v
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
 	}
 	return "devel"
 }

@@ -6,14 +6,12 @@
 package main
 
 import (
-	"fmt"
 	"os"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
-
-	buildversion "github.com/ip-masq/ip-masq-cni/pkg/version"
+	"github.com/containernetworking/plugins/pkg/utils/buildversion"
 )
 
 // supported are the specification versions in which every verb is tested.
@@ -23,7 +21,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	funcs := skel.CNIFuncs{Add: add, Del: del, Check: check, GC: gc, Status: status}
-	about := fmt.Sprintf("CNI plugin ip-masq %s: masquerades pods behind the shared chain IP-MASQ-AGENT", buildversion.Release())
+	about := buildversion.BuildString("ip-masq") + ": masquerades pods behind the shared chain IP-MASQ-AGENT"
 	err := skel.PluginMainFuncsWithError(funcs, supported, about)
 	if err == nil {
 		return 0

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/ip-masq/ip-masq-cni/scripts/artifact"
 )
 
 // files are a directory's, by their slashed paths.
@@ -81,7 +83,7 @@ func (f files) writeTar(path string) error {
 	for _, name := range fileNames(f) {
 		entries = append(entries, &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(f[name]))})
 	}
-	packed, err := packTar(entries, f, time.Unix(0, 0))
+	packed, err := artifact.Tar(entries, f, time.Unix(0, 0))
 	if err != nil {
 		return err
 	}

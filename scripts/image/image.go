@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"path"
 	"time"
+
+	"github.com/ip-masq/ip-masq-cni/scripts/artifact"
 )
 
 // The media types of the OCI image specification that are used here.
@@ -58,28 +60,28 @@ func describe(mediaType string, b blob) descriptor {
 }
 
 // labels are also the annotations of manifests and index, where registries look for them.
-func labels(s source) map[string]string {
+func labels(s artifact.Source) map[string]string {
 	l := map[string]string{
 		"org.opencontainers.image.title":       "ip-masq-agent",
 		"org.opencontainers.image.description": "Node masquerading for Kubernetes: CNI plugin ip-masq, ip-masq-agent and ip-masq-installer",
 		"org.opencontainers.image.source":      "https://github.com/ip-masq/ip-masq-cni",
 		"org.opencontainers.image.licenses":    "Apache-2.0",
-		"org.opencontainers.image.version":     s.version,
-		"org.opencontainers.image.created":     s.created.Format(time.RFC3339),
+		"org.opencontainers.image.version":     s.Version,
+		"org.opencontainers.image.created":     s.Created.Format(time.RFC3339),
 	}
-	if s.revision != "" {
-		l["org.opencontainers.image.revision"] = s.revision
+	if s.Revision != "" {
+		l["org.opencontainers.image.revision"] = s.Revision
 	}
 	return l
 }
 
 // newImage runs the agent unless told otherwise, like the Kubernetes agent's image. It names no user: the rules are root's.
-func newImage(s source, arch string, programs map[string][]byte) (image, error) {
-	l, err := newLayer(programs, s.created)
+func newImage(s artifact.Source, arch string, programs map[string][]byte) (image, error) {
+	l, err := newLayer(programs, s.Created)
 	if err != nil {
 		return image{}, err
 	}
-	created := s.created.Format(time.RFC3339)
+	created := s.Created.Format(time.RFC3339)
 	config := encode(map[string]any{
 		"architecture": arch,
 		"os":           "linux",

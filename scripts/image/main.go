@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/ip-masq/ip-masq-cni/scripts/artifact"
 )
 
 func main() {
@@ -25,9 +27,9 @@ func main() {
 func run() error {
 	out := flag.String("o", "bin/image", "`directory` to write to; what an earlier build left there is replaced")
 	name := flag.String("name", "ghcr.io/ip-masq/ip-masq-agent", "`name` of the image, without a tag")
-	arches := flag.String("arch", "amd64,arm64", "`list` of architectures")
+	arches := flag.String("arch", artifact.Arches, "`list` of architectures")
 	flag.Parse()
-	src, err := describeSource()
+	src, err := artifact.Describe()
 	if err != nil {
 		return err
 	}
@@ -35,20 +37,23 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	if err := writeAll(*out, *name+":"+src.tag(), images); err != nil {
+	if err := writeAll(*out, *name+":"+tag(src.Version), images); err != nil {
 		return err
 	}
 	for _, i := range images {
-		fmt.Printf("image: %s:%s linux/%s %.1f MiB compressed, %s\n", *name, src.tag(), i.arch, float64(i.layer.size())/(1<<20), i.manifest.digest())
+		fmt.Printf("image: %s:%s linux/%s %.1f MiB compressed, %s\n", *name, tag(src.Version), i.arch, float64(i.layer.size())/(1<<20), i.manifest.digest())
 	}
 	return nil
 }
 
+// tag is a version as an image reference can carry it.
+func tag(version string) string { return strings.ReplaceAll(version, "+", "-") }
+
 // buildAll compiles and packs one image per architecture.
-func buildAll(src source, arches []string) ([]image, error) {
+func buildAll(src artifact.Source, arches []string) ([]image, error) {
 	var images []image
 	for _, arch := range arches {
-		programs, err := compile(src, arch)
+		programs, err := artifact.Compile(src, arch)
 		if err != nil {
 			return nil, err
 		}
