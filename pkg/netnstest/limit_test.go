@@ -1,6 +1,7 @@
 package netnstest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -11,7 +12,7 @@ import (
 // TestLimit starts this test binary again, because the factor is read once per process.
 func TestLimit(t *testing.T) {
 	if os.Getenv("LIMIT_TEST") != "" {
-		os.Stdout.WriteString("limit " + Limit(time.Second).String() + "\n")
+		fmt.Println("limit", Limit(time.Second))
 		return
 	}
 	for value, want := range map[string]string{

@@ -40,7 +40,7 @@ func TestMainMoves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	conn, err := net.DialTimeout("tcp", l.Addr().String(), netnstest.Limit(time.Second))
 	if err != nil {
 		t.Fatalf("loopback: %v", err)

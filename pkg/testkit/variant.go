@@ -36,6 +36,7 @@ func Only(kind backend.Kind) []Variant {
 	return slices.DeleteFunc(Variants(), func(v Variant) bool { return v.Kind != kind })
 }
 
+// IsIPTables reports whether the iptables programs show its rules.
 func (v Variant) IsIPTables() bool { return v.Kind != backend.NFTables }
 
 // Path is a PATH for a node of this variant: its iptables under the plain names; for nftables one without any iptables.
