@@ -26,7 +26,7 @@ func agentTimes(all []*syncer) *table {
 	return tab
 }
 
-// agentRatios compares each of ours with the references of its variant.
+// agentRatios compares each of our backends with the references of its variant.
 func agentRatios(all []*syncer) *table {
 	tab := &table{head: append([]string{""}, stepNames[:]...)}
 	for _, s := range all {

@@ -31,7 +31,7 @@ type step struct {
 	run     func(*testing.T) Cost
 }
 
-// syncer is an agent of ours, or programs that do the same whatever has changed: those have the last step only.
+// syncer is our agent, or programs that do the same whatever has changed: those have the last step only.
 type syncer struct {
 	name    string
 	kind    backend.Kind // empty: not ours
@@ -42,7 +42,7 @@ type syncer struct {
 	asked   [steps]tally
 }
 
-// TestAgent compares a resync of ours with the Kubernetes agent's, which loads its chain every time, and with nft -f of the
+// TestAgent compares a resync of our agent with the Kubernetes agent's, which loads its chain every time, and with nft -f of the
 // same prefixes.
 func TestAgent(t *testing.T) {
 	outDir(t)

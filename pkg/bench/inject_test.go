@@ -27,11 +27,11 @@ const (
 	maxBatch                   = 4000
 )
 
-// nodeMAC is set on the node's end of the veth pair; nobody has strangerMAC, so that the outside host drops what it gets
+// nodeMAC is set on the node's end of the veth pair; nobody has unknownMAC, so that the outside host drops what it gets
 // before its own IP stack costs anything.
 var (
-	nodeMAC     = net.HardwareAddr{2, 0, 0, 0, 0, 1}
-	strangerMAC = net.HardwareAddr{2, 0, 0, 0, 0, 2}
+	nodeMAC    = net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	unknownMAC = net.HardwareAddr{2, 0, 0, 0, 0, 2}
 )
 
 // injector sends frames from a pod, each the first packet of another connection.
@@ -57,7 +57,7 @@ func newInjector(t testing.TB, node *netnstest.Node, pods int) *injector {
 	t.Helper()
 	pod := node.AddPod(t, "source", "10.244.0.2")
 	node.Run(t, "ip", "link", "set", "pod1", "address", nodeMAC.String())
-	node.Run(t, "ip", "neigh", "replace", node.Internet.IPv4.String(), "lladdr", strangerMAC.String(), "dev", "internet", "nud", "permanent")
+	node.Run(t, "ip", "neigh", "replace", node.Internet.IPv4.String(), "lladdr", unknownMAC.String(), "dev", "internet", "nud", "permanent")
 	in := &injector{sources: pods, random: rand.New(rand.NewPCG(1, 2))}
 	if err := pod.Do(in.open); err != nil {
 		t.Fatalf("packet socket: %v", err)
@@ -118,7 +118,7 @@ func threadTime() time.Duration {
 func (in *injector) write(frame []byte) {
 	in.sent++
 	copy(frame, nodeMAC)
-	copy(frame[6:], strangerMAC)
+	copy(frame[6:], unknownMAC)
 	binary.BigEndian.PutUint16(frame[12:], unix.ETH_P_IP)
 	target := address(uint32(world + in.random.IntN(65536)*block + 200))
 	writeIP(frame[etherSize:], podAddress(in.random.IntN(in.sources)), target)

@@ -12,7 +12,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 )
 
-// furnish leaves everything that a node can have of ours: both families, a custom chain, records, marks of deleted pods, and
+// furnish leaves everything that a node can have of this project: both families, a custom chain, records, marks of deleted pods, and
 // what agents before us left in the other kinds of rules.
 func (r *rig) furnish(t *testing.T) *pod {
 	t.Helper()
@@ -29,7 +29,7 @@ func (r *rig) furnish(t *testing.T) *pod {
 	return p
 }
 
-// wantNothing fails unless all of ours is gone, but for lock files.
+// wantNothing fails unless everything of this project is gone, except lock files.
 func (r *rig) wantNothing(t *testing.T, p *pod) {
 	t.Helper()
 	if rules := r.rules(t); rules != "" {
@@ -95,8 +95,9 @@ func TestCleanupRefusesWhileAnAgentRuns(t *testing.T) {
 	})
 }
 
-// TestCleanupKeepsStrangers: what others put into our chains, or led there, is named and stays; ours is out all the same.
-func TestCleanupKeepsStrangers(t *testing.T) {
+// TestCleanupKeepsOtherSoftware: rules that other software put into our chains, or that jump there, are named and stay; our own
+// rules are removed all the same.
+func TestCleanupKeepsOtherSoftware(t *testing.T) {
 	for name, c := range map[string]struct{ script, named, undo string }{
 		"a rule in the shared chain": {
 			"iptables -t nat -I IP-MASQ-AGENT -s 10.9.9.9 -j ACCEPT",
@@ -127,7 +128,7 @@ func TestCleanupKeepsStrangers(t *testing.T) {
 					}
 					rules := r.rules(t)
 					if strings.Contains(rules, "ip-masq-agent:") || strings.Contains(rules, "ipmasq v1") {
-						t.Errorf("still there of ours:\n%s", rules)
+						t.Errorf("rules that cleanup left:\n%s", rules)
 					}
 					if !strings.Contains(rules, c.named) {
 						t.Errorf("theirs is gone:\n%s", rules)

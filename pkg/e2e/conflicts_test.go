@@ -13,7 +13,7 @@ func TestStatusNamesConflicts(t *testing.T) {
 		r.attached(t, "a")
 		r.Sync(t)
 		if s := r.status(t, "--cni-conf-dir", r.ConfDir); len(s.Conflicts) != 0 {
-			t.Fatalf("on a node of ours alone: %+v", s.Conflicts)
+			t.Fatalf("on a node without other software: %+v", s.Conflicts)
 		}
 		list := strings.Replace(conflist(network, plain), `"isGateway": true`, `"isGateway": true, "ipMasq": true`, 1)
 		overwrite(t, filepath.Join(r.ConfDir, "10-pods.conflist"), list)
@@ -32,7 +32,7 @@ func TestStatusNamesConflicts(t *testing.T) {
 		}
 		r.Sync(t)
 		if rules := r.Run(t, "iptables", "-t", "nat", "-S", "POSTROUTING"); !strings.Contains(rules, rule) {
-			t.Errorf("a stranger's rule is gone:\n%s", rules)
+			t.Errorf("the other software's rule is gone:\n%s", rules)
 		}
 	})
 }

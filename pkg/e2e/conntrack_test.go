@@ -11,8 +11,8 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 )
 
-// foreign is how many connections of others the table holds.
-const foreign = 10000
+// others is how many connections that are not our pods' the table holds.
+const others = 10000
 
 // entry is a tracked connection of UDP: who calls, whom, and the address that the answer goes to.
 type entry struct {
@@ -79,7 +79,7 @@ func TestFlushIsExact(t *testing.T) {
 			{own, "10.96.0.1", own, 0, 3000},                       // kept before and after
 			{own, "192.0.2.77", nodeAddress, 0, 3001},              // masqueraded before and after
 			{own, "198.51.100.9", own, 0, 3002},                    // carries what the old policy would not have given
-			{own, "203.0.113.9", nodeAddress, 0, 3003},             // masqueraded by somebody else
+			{own, "203.0.113.9", nodeAddress, 0, 3003},             // masqueraded by other software
 			{own, nodeAddress, own, 0, 3004},                       // to the node itself, which no policy masquerades
 			{own, "224.0.0.251", own, 0, 3005},                     // multicast, which no policy masquerades
 			{"198.51.100.7", own, "198.51.100.7", 0, 3006},         // from outside to our pod
@@ -87,7 +87,7 @@ func TestFlushIsExact(t *testing.T) {
 			{own6, "2001:db8:2::7", "2001:db8::1", 0, 3008},        // masqueraded before and after
 		}
 		all := slices.Concat(changed, stay)
-		for i := range foreign {
+		for i := range others {
 			all = append(all, entry{fmt.Sprintf("10.200.%d.%d", i/250, i%250+1), "198.51.100.7", nodeAddress, i % 3, 10000 + i})
 		}
 		r.insert(t, all)

@@ -8,11 +8,11 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
-// damage is what somebody else does to our rules.
+// damage is what other software does to our rules.
 type damage struct{ name, script string }
 
-// strangersRules is what a firewall saved while ours were not there, and loads at some later time.
-const strangersRules = `*nat
+// savedRules is what a firewall saved while ours were not there, and loads at some later time.
+const savedRules = `*nat
 :PREROUTING ACCEPT [0:0]
 :INPUT ACCEPT [0:0]
 :OUTPUT ACCEPT [0:0]
@@ -28,7 +28,7 @@ var iptablesDamages = []damage{
 	{"pod's rule deleted", `iptables -t nat -D IP-MASQ-AGENT-PODS 1`},
 	{"shared chain flushed", `iptables -t nat -F IP-MASQ-AGENT`},
 	{"iptables -t nat -F", `iptables -t nat -F`},
-	{"ruleset of a stranger restored", "iptables-restore <<'EOF'\n" + strangersRules + "EOF"},
+	{"saved ruleset restored", "iptables-restore <<'EOF'\n" + savedRules + "EOF"},
 	{"root rule twice", `iptables -t nat -A POSTROUTING -m comment --comment "ip-masq-agent: pods" -j IP-MASQ-AGENT-PODS`},
 	{"root rule behind an ACCEPT", `iptables -t nat -I POSTROUTING -j ACCEPT`},
 }
@@ -121,14 +121,14 @@ func (r *rig) firstInPOSTROUTING(t *testing.T) bool {
 	return r.sh(t, `iptables -t nat -S POSTROUTING | grep -m1 -e 'ip-masq-agent: pods' -e '-A POSTROUTING -j ACCEPT'`) != "-A POSTROUTING -j ACCEPT\n"
 }
 
-// TestRepairKeepsWhatIsNotOurs: what strangers restored is still there after the repair, in their order.
+// TestRepairKeepsWhatIsNotOurs: what other software restored is still there after the repair, in their order.
 func TestRepairKeepsWhatIsNotOurs(t *testing.T) {
 	eachIPTables(t, func(t *testing.T, r *rig) {
 		r.attached(t, "a")
 		r.Write(t, "resyncInterval: 500ms\n")
 		agent := r.startReady(t)
 		want := r.standing(t)
-		r.sh(t, "iptables-restore <<'EOF'\n"+strangersRules+"EOF")
+		r.sh(t, "iptables-restore <<'EOF'\n"+savedRules+"EOF")
 		r.eventually(t, agent, "repaired", func() bool { return r.standing(t) == want })
 		theirs := r.sh(t, "iptables -t nat -S | grep -v IP-MASQ-AGENT")
 		if want := "-P PREROUTING ACCEPT\n-P INPUT ACCEPT\n-P OUTPUT ACCEPT\n-P POSTROUTING ACCEPT\n-N ufw-user-nat\n" +

@@ -14,7 +14,7 @@ const explained = never + `nonMasqueradeCIDRs: [10.0.0.0/8, 192.0.2.0/24, 10.99.
 masqueradeCIDRs: [10.99.0.0/16]
 `
 
-// explainCases: what is said of a packet from a pod (or, with "from", from elsewhere). Those with "shown" are shown by a packet.
+// explainCases: what `explain` prints about a packet from a pod (or, with "from", from elsewhere). Those with "shown" are shown by a packet.
 var explainCases = []struct {
 	name, from, dst string
 	flags           string

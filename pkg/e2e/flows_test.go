@@ -39,7 +39,7 @@ func (f *flow) connect(t *testing.T) {
 	f.conn = conn
 }
 
-// seen sends once and returns the address that the server saw. A UDP socket stays the same for ever; a TCP connection may be
+// seen sends once and returns the address that the server saw. A UDP socket stays the same throughout; a TCP connection may be
 // broken by the change, and its user connects again.
 func (f *flow) seen(t *testing.T) string {
 	t.Helper()

@@ -92,7 +92,7 @@ func (r *rig) eventually(t *testing.T, agent *netnstest.Process, what string, ok
 // counters are in some listings of nftables, and handles in none.
 var counters = regexp.MustCompile(`counter packets \d+ bytes \d+ ?`)
 
-// standing is what the kernel holds of ours, line by line. Chains and rules of different owners have no order; the rules of the
+// standing is our rules in the kernel, line by line. Chains and rules of different owners have no order; the rules of the
 // shared chain do, and are one line.
 func (r *rig) standing(t *testing.T) string {
 	t.Helper()

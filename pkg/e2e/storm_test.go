@@ -22,7 +22,7 @@ const (
 	stormBurst = 100
 )
 
-// TestStorm writes foreign rules, in the table that iptables-nft shares with everybody and in another, as fast as the kernel
+// TestStorm writes other software's rules, in the table that iptables-nft shares with all programs and in another, as fast as the kernel
 // takes them: the agent's share of a core is bounded, and what breaks meanwhile is repaired no later than by a resync.
 func TestStorm(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {

@@ -73,7 +73,7 @@ func TestConflistPointsToPrivatePlaces(t *testing.T) {
 		t.Errorf("our entry is %v", p)
 	}
 	if p := got.Plugins[0]; len(p) != 1 {
-		t.Errorf("a foreign entry became %v", p)
+		t.Errorf("another plugin's entry became %v", p)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // runDir is where `ip netns` keeps its names.
 const runDir = "/run/netns"
 
-// prefix starts the name of every namespace of ours; the process id and a
+// prefix starts the name of every namespace that this package makes; the process id and a
 // counter follow.
 const prefix = "ipmasq-"
 

@@ -23,7 +23,7 @@ func removeStale() {
 	}
 }
 
-// ownerOf returns the process id in the name of a namespace of ours, or 0.
+// ownerOf returns the process id in the name of a namespace that this package made, or 0.
 func ownerOf(name string) int {
 	rest, ours := strings.CutPrefix(name, prefix)
 	if !ours {

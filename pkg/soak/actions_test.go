@@ -37,8 +37,8 @@ func init() { // actions name themselves in the tally
 		{"lost DEL", 1, "", (*run).loseDel},
 		{"lost record", 2, "", (*run).loseRecord},
 		{"pod from before", 1, "", (*run).podFromBefore},
-		{"foreign flush", 4, "foreign", (*run).flush},
-		{"foreign rule", 1, "agent", (*run).intrude},
+		{"flush by other software", 4, "foreign", (*run).flush},
+		{"rule of other software", 1, "agent", (*run).addRule},
 		{"config change", 3, "config", (*run).changeConfig},
 		{"bad config", 1, "config", (*run).breakConfig},
 		{"resync", 2, "agent", (*run).hangUp},
@@ -241,7 +241,7 @@ func firstLine(text string) string {
 	return line
 }
 
-// holdLock is somebody who takes a lock and is slow.
+// holdLock is another process that takes a lock and keeps it.
 func (r *run) holdLock(map[string]bool) func() {
 	path := []string{filepath.Join(r.StateDir, "lock"), filepath.Join(r.StateDir, "lock.turnstile"), r.xtablesLock()}[r.rng.IntN(3)]
 	hold := time.Duration(r.rng.IntN(800)) * time.Millisecond
@@ -291,16 +291,16 @@ var flushes = []string{
 func (r *run) flush(map[string]bool) func() {
 	script := flushes[r.rng.IntN(len(flushes))]
 	return func() {
-		r.note("somebody: %s", script)
+		r.note("other software: %s", script)
 		r.exec(netnstest.Cmd{Args: []string{"sh", "-c", script}})
 	}
 }
 
-// intrude puts a stranger's rule into our chain. A switch of backends would leave it in the old one, as it should, and the
+// addRule puts another program's rule into our chain. A switch of backends would leave it in the old one, as it should, and the
 // model would have to remember it; so the two share a resource.
-func (r *run) intrude(map[string]bool) func() {
+func (r *run) addRule(map[string]bool) func() {
 	return func() {
-		r.note("somebody's rule in our chain")
+		r.note("other software's rule in our chain")
 		r.exec(netnstest.Cmd{Args: []string{"iptables", "-t", "nat", "-I", "IP-MASQ-AGENT", "-s", "10.9.9.9", "-j", "ACCEPT"}})
 	}
 }

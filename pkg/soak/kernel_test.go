@@ -47,7 +47,7 @@ func (r *run) kernel() state {
 	return s
 }
 
-// savedTable reads iptables-save; nil where nothing of ours is there.
+// savedTable reads iptables-save; nil where none of our chains is there.
 func savedTable(saved string) *table {
 	t := &table{Keep: []string{}, Pods: []string{}}
 	there := false

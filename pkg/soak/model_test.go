@@ -26,7 +26,7 @@ type pod struct {
 	netns *netnstest.Space
 }
 
-// table is what one family's kernel holds of ours.
+// table is our rules in the kernel, of one family.
 type table struct {
 	Roots int      // rules that lead from the hook to ours
 	Keep  []string // destinations that see the pod's own address; in iptables in their order
@@ -36,7 +36,7 @@ type table struct {
 
 // state is all that is compared.
 type state struct {
-	IPv4, IPv6 *table   // nil: nothing of ours
+	IPv4, IPv6 *table   // nil: no rule of this project
 	Records    []string // owners
 	Others     string   // what stands in the other kinds of rules
 }

@@ -112,7 +112,7 @@ func (r *run) startAgent() {
 	r.logs = append(r.logs, r.agent)
 }
 
-// stopAgent ends the daemon, by its leave or not.
+// stopAgent ends the daemon by a signal that it may or may not catch.
 func (r *run) stopAgent(sig syscall.Signal) { r.agent.Stop(sig, 20*time.Second) }
 
 // bound is what no command may exceed. The plugin's own is 15 s, and the machine may be busy.
@@ -146,7 +146,7 @@ func (r *run) history() string {
 	return strings.Join(r.events[max(0, len(r.events)-60):], "\n")
 }
 
-// log is the end of what the last daemons said.
+// log is the end of what the last daemons logged.
 func (r *run) log() string {
 	var text string
 	for _, p := range r.logs[max(0, len(r.logs)-3):] {
