@@ -37,7 +37,7 @@ func init() { // actions name themselves in the tally
 		{"lost DEL", 1, "", (*run).loseDel},
 		{"lost record", 2, "", (*run).loseRecord},
 		{"pod from before", 1, "", (*run).podFromBefore},
-		{"flush by other software", 4, "foreign", (*run).flush},
+		{"flush by other software", 4, "others", (*run).flush},
 		{"rule of other software", 1, "agent", (*run).addRule},
 		{"config change", 3, "config", (*run).changeConfig},
 		{"bad config", 1, "config", (*run).breakConfig},
