@@ -39,7 +39,7 @@ func (s *sentry) look(ctx context.Context, p policy.Policy, records func() ([]at
 	for _, c := range found {
 		now[c] = true
 		if !s.known[c] {
-			s.log.Warn("something else decides about pods' addresses", "owner", c.Owner, "where", c.Where, "rule", c.Rule, "wayOut", c.WayOut)
+			s.log.Warn("something else decides about pods' addresses", "owner", c.Owner, "where", c.Where, "rule", c.Rule, "fix", c.Fix)
 		}
 	}
 	s.known = now

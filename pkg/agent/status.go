@@ -109,7 +109,7 @@ func (r report) print(to io.Writer) {
 	}
 	r.printDrift(line)
 	for _, c := range r.Conflicts {
-		line("conflict:     %s, %s: %s\n              %s", c.Owner, c.Where, c.Rule, c.WayOut)
+		line("conflict:     %s, %s: %s\n              %s", c.Owner, c.Where, c.Rule, c.Fix)
 	}
 	for _, family := range r.Policy.Settings.Families() {
 		for _, c := range r.Counters[family] {

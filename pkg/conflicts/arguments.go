@@ -7,117 +7,216 @@ import (
 	"strings"
 )
 
-// fromArguments reads a rule as `iptables -S` prints it, after the chain's name. Options that it does not know make the match
-// one that is not understood.
-func fromArguments(args []string) rule {
-	r := rule{text: join(args)}
-	for i, not := 0, false; i < len(args); i++ {
-		if args[i] == "!" {
+// arguments is a rule while it is read as `iptables -S` prints it, after the chain's name.
+type arguments struct {
+	rule
+	hook   hook
+	module string // to which an option belongs, as several have a --mark
+}
+
+func fromArguments(args []string, at hook) rule {
+	a := arguments{rule: rule{text: join(args)}, hook: at}
+	not := false
+	for len(args) > 0 {
+		switch {
+		case args[0] == "!":
 			not = true
+			args = args[1:]
 			continue
+		case args[0] == "-j" || args[0] == "-g":
+			a.act(args[0] == "-g", args[1:])
+			return a.rule
 		}
-		if args[i] == "-j" || args[i] == "-g" {
-			r.act(args[i+1:])
-			return r
+		conditions, used := a.option(args)
+		for i := range conditions {
+			conditions[i].not = conditions[i].not != not
 		}
-		if i+1 < len(args) && r.option(args[i], args[i+1], not) {
-			i++
-		} else if strings.HasPrefix(args[i], "-") {
-			r.match.other = true
-		}
-		not = false
+		a.match, args, not = append(a.match, conditions...), args[used:], false
 	}
-	return r
+	return a.rule
 }
 
-// option reads one option and reports whether it and its value are understood, or at least harmless.
-func (r *rule) option(name, value string, not bool) bool {
+// Matches whose options are all known below. Others may exclude anything, even without an option.
+var knownModules = []string{
+	"comment", "mark", "connmark", "addrtype", "set", "iprange", "conntrack", "state", "policy",
+	"tcp", "udp", "udplite", "sctp", "dccp", "icmp", "icmp6", "ipv6-icmp", "multiport", "statistic", "limit",
+}
+
+// The protocols that pods use.
+var transports = []string{"tcp", "udp", "udplite", "sctp", "dccp", "icmp", "ipv6-icmp", "icmpv6"}
+
+// Options that tell apart the packets of one pod to one destination, with the number of their values.
+var someOptions = map[string]int{
+	"--sport": 1, "--dport": 1, "--sports": 1, "--dports": 1, "--ports": 1, "--icmp-type": 1, "--icmpv6-type": 1, "--tcp-flags": 2, "--tcp-option": 1,
+	"--mode": 1, "--probability": 1, "--every": 1, "--packet": 1, "--limit": 1, "--limit-burst": 1,
+}
+
+// option reads the first option and says how many words it took. An option that is not known takes one; its values follow
+// without a dash, and mean nothing by themselves.
+func (a *arguments) option(args []string) (conditions match, used int) {
+	name, value := args[0], ""
+	if len(args) > 1 {
+		value = args[1]
+	}
+	if values, ok := someOptions[name]; ok {
+		return match{{about: some}}, min(1+values, len(args))
+	}
+	known := true
 	switch name {
-	case "-s", "-d":
-		return r.match.address(name == "-s", value, not)
 	case "-m":
+		a.module, known = value, slices.Contains(knownModules, value)
+	case "-p":
+		conditions, known = match{{about: some}}, slices.Contains(transports, value)
 	case "--comment":
-		r.comment = value
-	case "--mark":
-		return r.match.mark(value, not)
-	case "--src-type", "--dst-type":
-		return r.match.addressType(value, not)
+		a.comment = value
+	case "-s", "--src-range":
+		conditions, known = addressIn(source, value)
+	case "-d", "--dst-range":
+		conditions, known = addressIn(destination, value)
+	case "-i":
+		conditions = match{{about: input, interfaces: []string{wildcard(value)}}}
 	case "-o":
-		r.match.outInterface(value, not)
+		conditions = match{{about: output, interfaces: []string{wildcard(value)}}}
+	case "--mark":
+		conditions, known = a.markIs(value)
+	case "--src-type", "--dst-type":
+		conditions = match{constant(slices.Contains(strings.Split(value, ","), "UNICAST"))}
+	case "--limit-iface-in", "--limit-iface-out":
+		return a.atInterface(), 1
+	case "--ctstate", "--state":
+		conditions, known = a.firstIs("NEW", value)
+	case "--ctstatus":
+		conditions, known = a.firstIs("NONE", value)
+	case "--ctdir":
+		conditions, known = a.firstIs("ORIGINAL", value)
+	case "--pol":
+		conditions = match{constant(value == "none")}
+	case "--dir":
+		known = a.module == "policy"
 	case "--match-set":
-		r.match.set(value)
+		if len(args) > 2 {
+			return memberOf(value, args[2]), 3
+		}
+		known = false
+	case "--return-nomatch": // the kernel's answer to a single question has it already
+		return nil, 1
 	default:
-		return false
+		if strings.HasPrefix(name, "-") {
+			return match{{}}, 1
+		}
+		return nil, 1 // a value
 	}
-	return true
+	if !known {
+		conditions = match{{}}
+	}
+	return conditions, min(2, len(args))
 }
 
-func (m *match) address(source bool, value string, not bool) bool {
-	prefix, err := netip.ParsePrefix(value)
+// addressIn reads a prefix or a range of addresses.
+func addressIn(about subject, value string) (match, bool) {
+	if prefix, err := netip.ParsePrefix(value); err == nil {
+		return match{{about: about, addresses: ranges{rangeOf(prefix)}}}, true
+	}
+	first, last, _ := strings.Cut(value, "-")
+	from, err := netip.ParseAddr(first)
 	if err != nil {
-		return false
+		return nil, false
 	}
-	if source {
-		m.sources = append(m.sources, address{prefix.Masked(), not})
-	} else {
-		m.destinations = append(m.destinations, address{prefix.Masked(), not})
-	}
-	return true
+	to, err := netip.ParseAddr(last)
+	return match{{about: about, addresses: ranges{{from, to}}}}, err == nil && !to.Less(from)
 }
 
-func (m *match) mark(value string, not bool) bool {
-	text, _, _ := strings.Cut(value, "/")
-	wanted, err := strconv.ParseUint(text, 0, 32)
+// wildcard writes iptables' "all that begin with" as nft does.
+func wildcard(name string) string {
+	if start, ok := strings.CutSuffix(name, "+"); ok {
+		return start + "*"
+	}
+	return name
+}
+
+// markIs is about the packet's mark, or that of its connection, which a new one has not.
+func (a *arguments) markIs(value string) (match, bool) {
+	text, maskText, masked := strings.Cut(value, "/")
+	mark, err := strconv.ParseUint(text, 0, 32)
 	if err != nil {
-		return false
+		return nil, false
 	}
-	m.marked(uint32(wanted), not)
-	return true
-}
-
-func (m *match) addressType(value string, not bool) bool {
-	if value != "LOCAL" {
-		return false
+	mask := uint64(1<<32 - 1)
+	if masked {
+		if mask, err = strconv.ParseUint(maskText, 0, 32); err != nil {
+			return nil, false
+		}
 	}
-	m.local(not)
-	return true
-}
-
-// outInterface knows the loopback interface only: which way a pod's packet takes to a destination is not ours to compute.
-func (m *match) outInterface(name string, not bool) {
-	if name == "lo" {
-		m.loopback(not)
-		return
+	if a.module == "connmark" {
+		return match{constant(mark == 0)}, true
 	}
-	m.other = true
+	return match{{about: marked, mark: uint32(mark), mask: uint32(mask)}}, true
 }
 
-// hairpinSet holds connections of pods to themselves through a service, which kube-proxy in mode ipvs has to masquerade.
-const hairpinSet = "KUBE-LOOP-BACK"
-
-func (m *match) set(name string) {
-	m.other = true
-	m.never = m.never || strings.HasSuffix(name, hairpinSet)
+// atInterface is an address type judged by one interface. Of a local one that is never a pod's either, of others it is unknown.
+func (a *arguments) atInterface() match {
+	last := len(a.match) - 1
+	if last >= 0 && a.match[last].about == never && !strings.Contains(a.text, "UNICAST") {
+		return nil
+	}
+	return match{{}}
 }
 
-// sourceTargets are the targets that give a packet another source.
-var sourceTargets = []string{"MASQUERADE", "SNAT", "NETMAP"}
+// firstIs is what connection tracking says of the first packet of a connection whose destination was not translated. Ahead of
+// connection tracking it says nothing.
+func (a *arguments) firstIs(state, value string) (match, bool) {
+	return match{constant(slices.Contains(strings.Split(value, ","), state))}, a.hook == afterRouting
+}
+
+// memberOf knows sets of addresses; those of addresses with ports, or of two addresses, are not understood.
+func memberOf(set, directions string) match {
+	switch directions {
+	case "src":
+		return match{{about: sourceSet, set: set}}
+	case "dst":
+		return match{{about: destinationSet, set: set}}
+	}
+	return match{{}}
+}
+
+// translating are the targets that give a packet another source.
+var translating = []string{"MASQUERADE", "SNAT", "NETMAP"}
 
 // plainTargets are extensions that may stand without an option and so look like chains.
-var plainTargets = []string{"LOG", "NFLOG", "TRACE", "DROP", "QUEUE", "NFQUEUE", "AUDIT"}
+var plainTargets = []string{"LOG", "NFLOG", "TRACE", "QUEUE", "NFQUEUE", "AUDIT"}
 
-func (r *rule) act(target []string) {
+func (a *arguments) act(goes bool, target []string) {
 	switch {
 	case len(target) == 0:
-	case slices.Contains(sourceTargets, target[0]):
-		r.action = masquerades
+	case slices.Contains(translating, target[0]):
+		a.action = translate
 	case target[0] == "ACCEPT":
-		r.action = accepts
+		a.action = accept
+	case target[0] == "DROP":
+		a.action = drop
 	case target[0] == "RETURN":
-		r.action = returns
+		a.action = returns
+	case target[0] == "NOTRACK", target[0] == "CT" && slices.Contains(target, "--notrack"):
+		a.untracks = true
+	case target[0] == "MARK":
+		a.marks, a.markUnknown = true, true
+		if len(target) > 2 && target[1] == "--set-xmark" {
+			a.setMark(target[2])
+		}
+	case target[0] == "CONNMARK" && slices.Contains(target, "--restore-mark"):
+		a.marks, a.markUnknown = true, true
+	case goes:
+		a.action, a.chain = goTo, target[0]
 	case len(target) == 1 && !slices.Contains(plainTargets, target[0]):
-		r.action, r.chain = jumps, target[0]
+		a.action, a.chain = jumpTo, target[0]
 	}
+}
+
+func (a *arguments) setMark(value string) {
+	text, maskText, _ := strings.Cut(value, "/")
+	mark, err1 := strconv.ParseUint(text, 0, 32)
+	mask, err2 := strconv.ParseUint(maskText, 0, 32)
+	a.mark, a.markMask, a.markUnknown = uint32(mark), uint32(mask), err1 != nil || err2 != nil
 }
 
 // join writes arguments so that they can be pasted into a shell.

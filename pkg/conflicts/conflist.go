@@ -10,7 +10,7 @@ import (
 	"slices"
 )
 
-// pluginType is our type in a conflist.
+// pluginType is the plugin ip-masq in a conflist.
 const pluginType = "ip-masq"
 
 // conflists reads the network configurations of a directory. A file that is no JSON is an error and not the end: runtimes and
@@ -50,7 +50,7 @@ func conflists(dir string) ([]Conflict, error) {
 // plugin is an entry of a conflist, with as many keys as its author liked.
 type plugin map[string]json.RawMessage
 
-// conflist finds the plugins that masquerade beside ours.
+// conflist finds the plugins that masquerade beside ip-masq.
 func conflist(path string, data []byte) ([]Conflict, error) {
 	var list struct {
 		Plugins []plugin `json:"plugins"`
@@ -89,8 +89,8 @@ func (p plugin) conflicts(where, kind string) []Conflict {
 		}
 		found = append(found, Conflict{
 			Owner: fmt.Sprintf("CNI plugin %s (%s)", kind, key), Where: where,
-			Rule:   fmt.Sprintf("%q: %s", key, p[key]),
-			WayOut: fmt.Sprintf("Set %q to false there; pods attached before keep their rule until they are recreated.", key),
+			Rule: fmt.Sprintf("%q: %s", key, p[key]),
+			Fix:  fmt.Sprintf("Set %q to false there; pods attached before keep their rule until they are recreated.", key),
 		})
 	}
 	return found

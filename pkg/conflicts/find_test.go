@@ -49,10 +49,8 @@ var iptablesTests = []struct {
 // TestIPTables holds every answer against a packet: what is named defeats the policy, and what is not does not.
 func TestIPTables(t *testing.T) {
 	eachVariant(t, func(t *testing.T, s *scene) {
-		netnstest.Require(t, "ipset")
-		s.Run(t, "ipset", "create", "cali40masq-ipam-pools", "hash:net")
-		s.Run(t, "ipset", "add", "cali40masq-ipam-pools", "10.244.0.0/16")
-		s.Run(t, "ipset", "create", "cali40all-ipam-pools", "hash:net")
+		s.ipset(t, "cali40masq-ipam-pools", "10.244.0.0/16")
+		s.ipset(t, "cali40all-ipam-pools", "10.244.0.0/16")
 		for _, test := range iptablesTests {
 			t.Run(test.name, func(t *testing.T) {
 				load(t, s.Space, script(test.rules), string(s.kind)+"-restore", "--noflush")
@@ -79,7 +77,7 @@ func TestIPv6(t *testing.T) {
 		got := mustFind(t, s.Space, s.query())
 		want := []Conflict{{
 			Owner: "unknown", Where: strings.Replace(string(s.kind), "ip", "ip6", 1) + " table nat chain POSTROUTING rule 2",
-			Rule: "-s fd00:244::/64 -j MASQUERADE", WayOut: unknownWayOut,
+			Rule: "-s fd00:244::/64 -j MASQUERADE", Fix: unknownFix,
 		}}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("conflicts (-want +got):\n%s", diff)
@@ -117,7 +115,7 @@ func TestLookingMakesNothing(t *testing.T) {
 	if got := space.Run(t, "nft", "list", "ruleset"); got != "" {
 		t.Errorf("tables of nf_tables that were made:\n%s", got)
 	}
-	if got := space.Run(t, "cat", "/proc/net/ip_tables_names"); strings.Contains(got, natTable) {
+	if got := space.Run(t, "cat", "/proc/net/ip_tables_names"); strings.Contains(got, "nat") {
 		t.Errorf("tables of ip_tables that were made: %s", got)
 	}
 }
@@ -149,7 +147,7 @@ func TestNoSuchChain(t *testing.T) {
 	eachVariant(t, func(t *testing.T, s *scene) {
 		s.Run(t, string(s.kind), "-t", "nat", "-A", "POSTROUTING", "-j", "ACCEPT")
 		err := s.Do(func() error {
-			rules, err := xtable("", s.kind, policy.IPv4).read(t.Context(), "NOSUCH")
+			rules, err := xtable("", s.kind, policy.IPv4, "nat", "POSTROUTING", afterRouting).read(t.Context(), "NOSUCH")
 			if len(rules) > 0 {
 				t.Errorf("rules %v", rules)
 			}

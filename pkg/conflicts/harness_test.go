@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/iptables"
@@ -65,7 +68,7 @@ func load(t *testing.T, space *netnstest.Space, stdin string, args ...string) {
 func script(rules string) string {
 	var b strings.Builder
 	b.WriteString("*nat\n:cali-fip-snat -\n-F POSTROUTING\n")
-	declared := map[string]bool{postrouting: true}
+	declared := map[string]bool{"POSTROUTING": true}
 	for line := range strings.Lines(rules) {
 		if chain := words(line)[1]; !declared[chain] {
 			declared[chain] = true
@@ -111,6 +114,30 @@ func (s *scene) ours(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatalf("apply our rules: %v", err)
+	}
+}
+
+// ipset makes a set of prefixes.
+func (s *scene) ipset(t *testing.T, name string, members ...string) {
+	t.Helper()
+	err := s.Do(func() error {
+		options := netlink.IpsetCreateOptions{MaxElements: 1 << 20}
+		if prefixes(members...)[0].Addr().Is6() {
+			options.Family = unix.AF_INET6
+		}
+		if err := netlink.IpsetCreate(name, "hash:net", options); err != nil {
+			return err
+		}
+		for _, member := range prefixes(members...) {
+			entry := &netlink.IPSetEntry{IP: member.Addr().AsSlice(), CIDR: uint8(member.Bits())}
+			if err := netlink.IpsetAdd(name, entry); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("ipset %s: %v", name, err)
 	}
 }
 

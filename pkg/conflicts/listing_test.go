@@ -67,21 +67,61 @@ func words(line string) []string {
 	return all
 }
 
-func (l *listing) table(family policy.Family) table {
-	return table{
-		name: natTable, chain: postrouting, family: family,
-		read: func(_ context.Context, chain string) ([]rule, error) {
-			l.reads = append(l.reads, chain)
-			return fromListing("iptables-nft", chain, l.chains[chain]), nil
-		},
+func (l *listing) base(family policy.Family) base {
+	b := base{name: "nat", chain: "POSTROUTING", family: family}
+	b.read = func(_ context.Context, chain string) ([]rule, error) {
+		l.reads = append(l.reads, chain)
+		return b.fromListing("iptables-nft", chain, l.chains[chain]), nil
 	}
+	return b
+}
+
+// fakeNode has eth0 with the default route, pod0 with the pods behind it, cni0 with 10.244.0.0/16, and two ipsets. What the
+// kernel's node says is tested with packets.
+type fakeNode struct{}
+
+var fakeSets = map[string]ranges{
+	"cali40masq-ipam-pools":   {rangeOf(netip.MustParsePrefix("10.244.0.0/16"))},
+	"cali40all-ipam-pools":    {rangeOf(netip.MustParsePrefix("10.244.0.0/16"))},
+	"kube-router-pod-subnets": {rangeOf(netip.MustParsePrefix("10.244.0.0/16"))},
+}
+
+func (fakeNode) interfaces() []string          { return []string{"lo", "eth0", "cni0", "pod0"} }
+func (fakeNode) interfaceOf(netip.Addr) string { return "pod0" }
+func (fakeNode) routesBySource() bool          { return false }
+
+func (fakeNode) splitByOutput(_ []netip.Addr, to ranges, names []string) (both, rest ranges, ok bool) {
+	local, outside := to.split(ranges{rangeOf(netip.MustParsePrefix("10.244.0.0/16")), rangeOf(netip.MustParsePrefix("fd00:244::/64"))})
+	cni, eth := matchesName(names, "cni0"), matchesName(names, "eth0")
+	switch {
+	case cni && eth:
+		return to, nil, true
+	case cni:
+		return local, outside, true
+	case eth:
+		return outside, local, true
+	}
+	return nil, to, true
+}
+
+func (fakeNode) members(set string) func(netip.Addr) bool {
+	if members, ok := fakeSets[set]; ok {
+		return members.contain
+	}
+	return nil
+}
+
+func (fakeNode) splitBySet(set string, to ranges) (both, rest ranges, ok bool) {
+	members, ok := fakeSets[set]
+	both, rest = to.split(members)
+	return both, rest, ok
 }
 
 // search walks a listing and returns "OWNER: CHAIN RULE-NUMBER" for each conflict.
 func search(t *testing.T, q Query, family policy.Family, l *listing) []string {
 	t.Helper()
 	q.OwnChains = append(q.OwnChains, q.Policy.Settings.Chain, q.Policy.Settings.PodsChain())
-	w := newWalker(q, l.table(family))
+	w := newWalker(q, l.base(family), fakeNode{})
 	var got []string
 	for _, c := range w.walk(t.Context()) {
 		got = append(got, c.Owner+": "+strings.Replace(strings.TrimPrefix(c.Where, "iptables-nft table nat chain "), " rule ", " ", 1))

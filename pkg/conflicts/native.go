@@ -1,190 +1,276 @@
 package conflicts
 
 import (
-	"context"
-	"errors"
+	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 
-	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// native is nf_tables as the kernel tells it.
-type native struct {
-	tables  []*nftables.Table
-	unknown bool // the kernel did not answer
+// nativeReader reads rules of one table of nf_tables as packets of one family meet them.
+type nativeReader struct {
+	conn        *nfnl.Conn
+	tableFamily uint8
+	table       string
+	family      policy.Family
+	hook        hook
 }
 
-// ownTable is the table of the nftables backend, in family inet.
-const ownTable = "ip-masq-agent"
-
-// nativeTables lists the tables, by name only. A kernel without nf_tables calls the request invalid, and has none.
-func nativeTables() (native, error) {
-	conn, err := nftables.New()
+func (n *nativeReader) rules(chain string) ([]rule, error) {
+	var err error
+	if n.conn, err = nfnl.DialFamily(n.tableFamily); err != nil {
+		return nil, err
+	}
+	defer func() { _ = n.conn.Close() }()
+	listed, err := n.conn.ChainRules(n.table, chain)
 	if err != nil {
-		return native{unknown: true}, fmt.Errorf("ask for nf_tables: %w", err)
+		return nil, err
 	}
-	tables, err := conn.ListTables()
-	if errors.Is(err, unix.EINVAL) {
-		return native{}, nil
-	}
-	if err != nil {
-		return native{unknown: true}, fmt.Errorf("list the tables of nf_tables: %w", err)
-	}
-	return native{tables: tables}, nil
-}
-
-// hasNAT reports whether iptables-nft may have rules. Without the table a look at it is not worth a process.
-func (n native) hasNAT(family policy.Family) bool {
-	wanted := nftTable(family, natTable)
-	return n.unknown || slices.ContainsFunc(n.tables, func(t *nftables.Table) bool {
-		return t.Family == wanted.Family && t.Name == wanted.Name
-	})
-}
-
-// hookedChain is a native chain that packets meet after routing.
-type hookedChain struct {
-	table *nftables.Table
-	chain string
-}
-
-// landmarks are the tables that may hold thousands of chains, with the only one in them that matters. In iptables' own table
-// it is the one that manuals of nft tell people to add; that of iptables is read otherwise.
-var landmarks = map[string]string{
-	natTable:     "postrouting",
-	"kube-proxy": "nat-postrouting",
-}
-
-// skipped are tables in which no address is translated: those of iptables-nft, in the families of IP.
-var skipped = []string{"filter", "mangle", "raw", "security"}
-
-// hooked lists the chains of type nat that packets meet after routing, but ours. The kernel lists chains only by family, so
-// this is not asked of a family in which there is nobody but those whose chains are known.
-func (n native) hooked() ([]hookedChain, error) {
-	var found []hookedChain
-	var errs []error
-	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyINet} {
-		known, others := n.split(family)
-		for _, t := range known {
-			found = append(found, landmark(t)...)
+	var rules []rule
+	for _, r := range listed {
+		where := fmt.Sprintf("nftables table %s %s chain %s handle %d", familyName(n.tableFamily), n.table, chain, r.Handle)
+		for _, one := range n.rule(r) {
+			one.where = where
+			rules = append(rules, one)
 		}
-		if !others {
-			continue
-		}
-		listed, err := hookedIn(family)
-		found = append(found, listed...)
-		errs = append(errs, err)
-	}
-	return found, errors.Join(errs...)
-}
-
-// split sorts the tables of a family: those with a landmark, and whether there are others.
-func (n native) split(family nftables.TableFamily) (known []*nftables.Table, others bool) {
-	for _, t := range n.tables {
-		switch {
-		case t.Family != family || settled(t):
-		case landmarks[t.Name] != "":
-			known = append(known, t)
-		default:
-			others = true
-		}
-	}
-	return known, others
-}
-
-func settled(t *nftables.Table) bool {
-	if t.Family == nftables.TableFamilyINet {
-		return t.Name == ownTable
-	}
-	return slices.Contains(skipped, t.Name)
-}
-
-func landmark(t *nftables.Table) []hookedChain {
-	conn, err := nftables.New()
-	if err != nil {
-		return nil
-	}
-	c, err := conn.ListChain(t, landmarks[t.Name])
-	if err != nil || !afterRouting(c) {
-		return nil // the library does not tell "not there" from other errors
-	}
-	return []hookedChain{{t, c.Name}}
-}
-
-func hookedIn(family nftables.TableFamily) ([]hookedChain, error) {
-	conn, err := nftables.New()
-	if err != nil {
-		return nil, fmt.Errorf("ask for nf_tables: %w", err)
-	}
-	chains, err := conn.ListChainsOfTableFamily(family)
-	if err != nil {
-		return nil, fmt.Errorf("list the chains of nf_tables: %w", err)
-	}
-	var found []hookedChain
-	for _, c := range chains {
-		if afterRouting(c) && !settled(c.Table) && landmarks[c.Table.Name] == "" {
-			found = append(found, hookedChain{c.Table, c.Name})
-		}
-	}
-	return found, nil
-}
-
-func afterRouting(c *nftables.Chain) bool {
-	return c.Type == nftables.ChainTypeNAT && c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookPostrouting
-}
-
-// speaks reports whether packets of the family meet the chain.
-func (h hookedChain) speaks(family policy.Family) bool {
-	of := familyOf(h.table)
-	return of == 0 || of == family
-}
-
-func (h hookedChain) of(family policy.Family) table {
-	return table{
-		name: h.table.Name, chain: h.chain, family: family,
-		read: func(_ context.Context, chain string) ([]rule, error) { return readNative(h.table, chain) },
-	}
-}
-
-// readNative returns the rules of one chain; none where it is not there.
-func readNative(t *nftables.Table, chain string) ([]rule, error) {
-	conn, err := nftables.New()
-	if err != nil {
-		return nil, fmt.Errorf("ask for nf_tables: %w", err)
-	}
-	listed, err := conn.GetRules(t, &nftables.Chain{Name: chain})
-	if err != nil {
-		return nil, fmt.Errorf("read table %s chain %s: %w", t.Name, chain, err)
-	}
-	rules := make([]rule, len(listed))
-	for i, r := range listed {
-		rules[i] = fromExpressions(t, r)
-		rules[i].where = fmt.Sprintf("nftables table %s %s chain %s handle %d", familyName(t), t.Name, chain, r.Handle)
 	}
 	return rules, nil
 }
 
-// familyOf is 0 for a table of both families.
-func familyOf(t *nftables.Table) policy.Family {
-	switch t.Family {
-	case nftables.TableFamilyIPv4:
-		return policy.IPv4
-	case nftables.TableFamilyIPv6:
-		return policy.IPv6
-	}
-	return 0
+// reading is a rule while its expressions are read one by one, with what the registers hold.
+type reading struct {
+	*nativeReader
+	rule
+	registers map[uint32]field
+	verdicts  []element // of a verdict map
+	mapped    []field   // what its keys are compared with
+	words     []string
 }
 
-func familyName(t *nftables.Table) string {
-	return map[policy.Family]string{0: "inet", policy.IPv4: "ip", policy.IPv6: "ip6"}[familyOf(t)]
+// rule reads a rule; one with a verdict map is as many rules as the map has elements.
+func (n *nativeReader) rule(r nfnl.Rule) []rule {
+	read := reading{nativeReader: n, registers: map[uint32]field{}}
+	read.comment = r.Comment
+	for _, e := range r.Exprs {
+		read.expression(nfnl.ExprName(e), nfnl.ExprData(e))
+	}
+	if read.comment != "" {
+		read.say("comment %q", read.comment)
+	}
+	read.text = strings.Join(read.words, " ")
+	if read.verdicts == nil {
+		return []rule{read.rule}
+	}
+	var all []rule
+	for _, e := range read.verdicts {
+		one := read.rule
+		one.match = append(slices.Clip(one.match), e.match(read.mapped)...)
+		one.action, one.chain = e.action, e.chain
+		all = append(all, one)
+	}
+	return all
 }
 
-func nftTable(family policy.Family, name string) *nftables.Table {
-	if family == policy.IPv6 {
-		return &nftables.Table{Name: name, Family: nftables.TableFamilyIPv6}
+func (r *reading) say(format string, args ...any) {
+	r.words = append(r.words, fmt.Sprintf(format, args...))
+}
+
+// add adds conditions. What they are is left out of the text where nobody would read it in one word.
+func (r *reading) add(text string, conditions ...condition) {
+	r.match = append(r.match, conditions...)
+	switch text {
+	case "":
+		text = "..."
+	case " ":
+		return
 	}
-	return &nftables.Table{Name: name, Family: nftables.TableFamilyIPv4}
+	if text != "..." || len(r.words) == 0 || r.words[len(r.words)-1] != "..." {
+		r.say("%s", text)
+	}
+}
+
+func (r *reading) expression(name string, e nfnl.Attributes) {
+	switch name {
+	case "counter", "log", "last", "notrack", "dup", "dynset", "objref", "flow_offload":
+		r.untracks = r.untracks || name == "notrack"
+		if name == "notrack" {
+			r.say("notrack")
+		}
+	case "meta", "ct", "payload", "fib", "numgen", "hash", "rt", "socket", "exthdr", "osf", "tunnel", "xfrm":
+		r.load(name, e)
+	case "bitwise":
+		r.store(e.Uint32(unix.NFTA_BITWISE_DREG), e.Uint32(unix.NFTA_BITWISE_LEN), r.at(e.Uint32(unix.NFTA_BITWISE_SREG)).bitwise(e))
+	case "byteorder":
+		r.store(e.Uint32(unix.NFTA_BYTEORDER_DREG), e.Uint32(unix.NFTA_BYTEORDER_LEN), r.at(e.Uint32(unix.NFTA_BYTEORDER_SREG)).turned())
+	case "cmp":
+		r.compare(e)
+	case "range":
+		not := e.Uint32(unix.NFTA_RANGE_OP) == unix.NFT_RANGE_NEQ
+		r.between(r.at(e.Uint32(unix.NFTA_RANGE_SREG)), data(e, unix.NFTA_RANGE_FROM_DATA), data(e, unix.NFTA_RANGE_TO_DATA), not)
+	case "lookup":
+		r.lookup(e)
+	case "limit":
+		r.add("", condition{about: some})
+	case "match":
+		r.extension(e)
+	case "immediate":
+		r.immediate(e)
+	case "masq":
+		r.act(translate, "masquerade")
+	case "nat":
+		if e.Uint32(unix.NFTA_NAT_TYPE) == unix.NFT_NAT_SNAT {
+			r.act(translate, "snat")
+		}
+	case "reject", "queue":
+		r.act(drop, name)
+	case "target":
+		r.target(e)
+	default:
+		r.add("", condition{})
+	}
+}
+
+// data returns a value within an expression.
+func data(e nfnl.Attributes, typ uint16) []byte { return e.Find(typ).Find(unix.NFTA_DATA_VALUE) }
+
+// act notes what the rule does. The first thing that ends it counts.
+func (r *reading) act(a action, word string) {
+	if r.action == pass {
+		r.action = a
+	}
+	r.say("%s", word)
+}
+
+func (r *reading) immediate(e nfnl.Attributes) {
+	value := e.Find(unix.NFTA_IMMEDIATE_DATA)
+	if verdict := value.Find(unix.NFTA_DATA_VERDICT); verdict != nil {
+		a, chain := verdictOf(verdict)
+		r.chain = chain
+		if a != pass {
+			r.act(a, strings.TrimSpace(verdictNames[a]+" "+chain))
+		}
+		return
+	}
+	constant := value.Find(unix.NFTA_DATA_VALUE)
+	r.store(e.Uint32(unix.NFTA_IMMEDIATE_DREG), uint32(len(constant)), field{kind: constantField, value: constant})
+}
+
+var verdictNames = map[action]string{accept: "accept", drop: "drop", returns: "return", jumpTo: "jump", goTo: "goto"}
+
+func verdictOf(verdict nfnl.Attributes) (action, string) {
+	chain := verdict.Text(unix.NFTA_VERDICT_CHAIN)
+	switch int32(verdict.Uint32(unix.NFTA_VERDICT_CODE)) {
+	case 1: // NF_ACCEPT
+		return accept, ""
+	case 0: // NF_DROP
+		return drop, ""
+	case unix.NFT_RETURN:
+		return returns, ""
+	case unix.NFT_JUMP:
+		return jumpTo, chain
+	case unix.NFT_GOTO:
+		return goTo, chain
+	}
+	return pass, ""
+}
+
+// registers of 4 bytes: the kernel numbers those of 16 bytes from 1 to 4, and the same memory in parts of 4 from 8.
+func slot(register uint32) uint32 {
+	if register >= unix.NFT_REG32_00 {
+		return register - unix.NFT_REG32_00
+	}
+	return (register - unix.NFT_REG_1) * 4
+}
+
+func (r *reading) at(register uint32) field { return r.registers[slot(register)] }
+
+// store puts a field into a register; what it covers beyond its first 4 bytes is no field of its own.
+func (r *reading) store(register, size uint32, f field) {
+	if f.size == 0 {
+		f.size = int(size)
+	}
+	for i := range uint32(f.size+3) / 4 {
+		delete(r.registers, slot(register)+i)
+	}
+	r.registers[slot(register)] = f
+}
+
+func (r *reading) compare(e nfnl.Attributes) {
+	f, value := r.at(e.Uint32(unix.NFTA_CMP_SREG)), data(e, unix.NFTA_CMP_DATA)
+	lowest, highest := bytes.Repeat([]byte{0}, len(value)), bytes.Repeat([]byte{0xff}, len(value))
+	switch e.Uint32(unix.NFTA_CMP_OP) {
+	case unix.NFT_CMP_EQ:
+		r.between(f, value, value, false)
+	case unix.NFT_CMP_NEQ:
+		r.between(f, value, value, true)
+	case unix.NFT_CMP_LTE:
+		r.between(f, lowest, value, false)
+	case unix.NFT_CMP_GT:
+		r.between(f, lowest, value, true)
+	case unix.NFT_CMP_GTE:
+		r.between(f, value, highest, false)
+	case unix.NFT_CMP_LT:
+		r.between(f, value, highest, true)
+	}
+}
+
+func (r *reading) between(f field, from, to []byte, not bool) {
+	if f.kind == absentField {
+		r.add("", constant(false))
+		return
+	}
+	c := f.between(from, to)
+	c.not = c.not != not
+	r.add(f.text(from, to, not), c)
+}
+
+// lookup asks whether fields are in a set, or what a map has for them.
+func (r *reading) lookup(e nfnl.Attributes) {
+	name := e.Text(unix.NFTA_LOOKUP_SET)
+	set, known := r.readSet(name)
+	fields, loaded := r.fields(slot(e.Uint32(unix.NFTA_LOOKUP_SREG)), set.keySize)
+	verdict := e.Find(unix.NFTA_LOOKUP_DREG) != nil && e.Uint32(unix.NFTA_LOOKUP_DREG) == unix.NFT_REG_VERDICT
+	not := e.Uint32(unix.NFTA_LOOKUP_FLAGS)&unix.NFT_LOOKUP_F_INV != 0
+	switch {
+	case (!known || !loaded) && verdict: // who knows where to
+		r.add("vmap @"+name, condition{})
+		r.action = drop
+	case !known || !loaded:
+		r.add("", condition{})
+	case verdict:
+		r.say("%s vmap @%s", names(fields), name)
+		r.verdicts, r.mapped = set.elements, fields
+		if r.verdicts == nil {
+			r.verdicts = []element{}
+		}
+	default:
+		c := set.contains(fields)
+		c.not = c.not != not
+		r.add(fmt.Sprintf("%s %s@%s", names(fields), unequal(not), name), c)
+	}
+}
+
+// fields collects what lies in the registers that make up a key.
+func (r *reading) fields(first uint32, size int) (fields []field, ok bool) {
+	for used := 0; used < size; {
+		f, ok := r.registers[first+uint32(used)/4]
+		if !ok {
+			return nil, false
+		}
+		fields = append(fields, f)
+		used += (max(f.size, 1) + 3) / 4 * 4
+	}
+	return fields, len(fields) > 0
+}
+
+func unequal(not bool) string {
+	if not {
+		return "!= "
+	}
+	return ""
 }

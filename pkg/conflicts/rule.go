@@ -1,52 +1,76 @@
 package conflicts
 
-import (
-	"net/netip"
+import "slices"
 
-	"github.com/ip-masq/ip-masq-cni/pkg/policy"
-)
-
-// rule is what matters of a rule, whichever program wrote it.
+// rule is what matters of a rule, whichever program wrote it. It is a plain value: what the node's interfaces, routes and
+// ipsets are is asked when the rule is applied to packets.
 type rule struct {
 	where   string
 	text    string
 	comment string
 	match   match
 	action  action
-	chain   string // where jumps leads
+	chain   string // where jumpTo and goTo lead
+
+	untracks       bool // keeps connection tracking away, and with it every translation
+	marks          bool // changes the packet's mark: the bits of markMask are cleared, then those of mark turned
+	mark, markMask uint32
+	markUnknown    bool // nobody knows to what
 }
 
 // action is what a rule does to a packet that matches.
 type action int
 
 const (
-	passes      action = iota // nothing that changes or ends the search: marks, logs, counts
-	masquerades               // gives the packet another source
-	accepts                   // ends the search in this table
-	returns                   // ends the search in this chain
-	jumps                     // asks another chain first
+	pass      action = iota // nothing that counts: it logs, or changes what no address depends on
+	translate               // gives the packet another source address
+	accept                  // ends the search in this base chain
+	drop                    // ends the packet
+	returns                 // ends the search in this chain
+	jumpTo                  // asks another chain first
+	goTo                    // asks another chain, and returns from it to where this chain would
 )
 
-// match is the condition under which a rule applies to a new connection of a pod, as far as it is understood.
-type match struct {
-	family       policy.Family // 0: both
-	sources      []address
-	destinations []address
-	never        bool // needs what a pod's packet to elsewhere does not have: a mark, a local address, the loopback interface
-	other        bool // has conditions that are not understood
+// match is the list of conditions that a packet has to meet, all of them.
+type match []condition
+
+// condition is one of them, as far as it matters.
+type condition struct {
+	about subject
+	not   bool
+
+	addresses  ranges   // source, destination
+	set        string   // sourceSet, destinationSet: the name of an ipset
+	interfaces []string // input, output: names, or beginnings with a * behind
+	mark, mask uint32   // marked
+	any        []match  // oneOf
 }
 
-// address is a prefix, or everything but it.
-type address struct {
-	prefix netip.Prefix
-	not    bool
+// subject is what a condition is about. What a condition that is not understood would say is never assumed: the packets that
+// it lets pass are in doubt, and doubtful packets raise no alarm.
+type subject int
+
+const (
+	unknown        subject = iota // not understood: all packets may meet it, or none
+	some                          // met by some packets of any pod to any destination: protocols, ports, chance
+	never                         // met by no first packet of a pod's connection that leaves the node: a local address, a socket, a translated destination
+	source                        // the pod's address
+	destination                   //
+	sourceSet                     // the pod's address is in an ipset
+	destinationSet                //
+	input                         // the interface that the packet came in by
+	output                        // the interface by which it leaves
+	marked                        // the packet's mark
+	oneOf                         // one of several matches, as of the elements of a set of nf_tables
+)
+
+// impossible is a match that no packet meets.
+func (m match) impossible() bool {
+	return slices.ContainsFunc(m, func(c condition) bool { return c.about == never && !c.not })
 }
 
-// marked judges by a packet without a mark: what another program marked is that program's own business.
-func (m *match) marked(wanted uint32, not bool) { m.never = m.never || (wanted != 0) != not }
+// always is a condition that every packet meets.
+func always() condition { return condition{about: never, not: true} }
 
-// local is about either address: a pod's is not the node's, and what is bound for the node is never masqueraded.
-func (m *match) local(not bool) { m.never = m.never || !not }
-
-// loopback is about the interface over which nothing leaves.
-func (m *match) loopback(not bool) { m.never = m.never || !not }
+// constant is a condition whose answer is known already.
+func constant(met bool) condition { return condition{about: never, not: met} }

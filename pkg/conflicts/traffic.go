@@ -7,51 +7,31 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// traffic is what the policy says of one family: whose packets, and which destinations keep or lose the pod's address.
+// traffic is what the policy says about the pods' connections of one family.
 type traffic struct {
-	family       policy.Family
-	pods         []netip.Addr // sorted
-	destinations []policy.Destination
-	verdicts     map[netip.Prefix]policy.Verdict
+	family      policy.Family
+	pods        []netip.Addr // sorted
+	kept        ranges       // destinations that must see the pod's own address
+	masqueraded ranges       // destinations that must not
 }
 
-// neither is the verdict of destinations whose treatment defeats nobody.
-const neither policy.Verdict = ""
+// unforwarded are destinations that no router forwards to, or about which the policy says nothing (multicast).
+var unforwarded = map[policy.Family][]netip.Prefix{
+	policy.IPv4: {policy.IPv4.Multicast(), netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("255.255.255.255/32")},
+	policy.IPv6: {policy.IPv6.Multicast(), policy.IPv6.LinkLocal(), netip.MustParsePrefix("::/127")},
+}
 
 func newTraffic(q Query, family policy.Family) traffic {
-	t := traffic{family: family, verdicts: map[netip.Prefix]policy.Verdict{}}
+	t := traffic{family: family}
 	for _, addr := range q.Sources {
 		if addr = addr.Unmap(); policy.FamilyOf(addr) == family {
 			t.pods = append(t.pods, addr)
 		}
 	}
 	slices.SortFunc(t.pods, netip.Addr.Compare)
-	for _, d := range undisputed(family) {
-		t.verdicts[d.Prefix] = d.Verdict
-	}
-	for _, d := range q.Policy.Destinations(family) {
-		if verdict, settled := t.verdicts[d.Prefix]; settled && verdict == neither {
-			continue
-		}
-		t.verdicts[d.Prefix] = d.Verdict
-		t.destinations = append(t.destinations, d)
-	}
-	everywhere := everywhere(family)
-	t.destinations = append(t.destinations, policy.Destination{Prefix: everywhere, Verdict: t.verdicts[everywhere]})
+	t.pods = slices.Compact(t.pods)
+	t.kept, t.masqueraded = divide(family, q.Policy.Destinations(family))
 	return t
-}
-
-// undisputed are the destinations on which the policy has no word or nobody could defeat it: multicast, and what no router
-// forwards. What no prefix names is masqueraded.
-func undisputed(family policy.Family) []policy.Destination {
-	all := []policy.Destination{
-		{Prefix: family.Multicast(), Verdict: neither},
-		{Prefix: everywhere(family), Verdict: policy.Masquerade},
-	}
-	if family == policy.IPv6 {
-		all = append(all, policy.Destination{Prefix: family.LinkLocal(), Verdict: neither})
-	}
-	return all
 }
 
 func everywhere(family policy.Family) netip.Prefix {
@@ -61,34 +41,56 @@ func everywhere(family policy.Family) netip.Prefix {
 	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }
 
-// verdict returns what the policy says of a prefix as a whole; longer prefixes inside may say something else.
-func (t traffic) verdict(prefix netip.Prefix) policy.Verdict {
-	verdict := neither
-	ancestor(prefix, func(p netip.Prefix) (found bool) {
-		verdict, found = t.verdicts[p]
-		return found
-	})
-	return verdict
-}
-
-// meets reports whether packets within the scope have a destination with the verdict.
-func (t traffic) meets(s scope, verdict policy.Verdict) bool {
-	return slices.ContainsFunc(t.destinations, func(d policy.Destination) bool {
-		if d.Verdict != verdict {
-			return false
+// divide cuts all addresses by verdict: that of the longest prefix which contains them. What no prefix contains is masqueraded.
+func divide(family policy.Family, destinations []policy.Destination) (kept, masqueraded ranges) {
+	var nowhere []addrRange
+	for _, prefix := range unforwarded[family] {
+		nowhere = append(nowhere, rangeOf(prefix))
+	}
+	nested := append([]policy.Destination{{Prefix: everywhere(family), Verdict: policy.Masquerade}}, destinations...)
+	slices.SortStableFunc(nested, func(a, b policy.Destination) int {
+		if c := a.Prefix.Masked().Addr().Compare(b.Prefix.Masked().Addr()); c != 0 {
+			return c
 		}
-		part, ok := s.part(d.Prefix)
-		return ok && t.verdict(part) == verdict
+		return a.Prefix.Bits() - b.Prefix.Bits()
 	})
-}
-
-// ancestor asks about the prefix and all that contain it, the longest first, until the answer is yes. Its cost is bounded by
-// the length of an address, so that ten thousand destinations can be compared with as many rules.
-func ancestor(prefix netip.Prefix, ask func(netip.Prefix) bool) bool {
-	for bits := prefix.Bits(); bits >= 0; bits-- {
-		if p, err := prefix.Addr().Prefix(bits); err == nil && ask(p) {
-			return true
+	verdicts := map[policy.Verdict]*ranges{policy.Keep: &kept, policy.Masquerade: &masqueraded}
+	next := rangeOf(everywhere(family)).first // behind what has its verdict
+	give := func(until netip.Addr, verdict policy.Verdict) {
+		if next.IsValid() && !until.Less(next) {
+			*verdicts[verdict] = append(*verdicts[verdict], addrRange{next, until})
+			next = until.Next()
 		}
 	}
-	return false
+	var around []policy.Destination // prefixes that contain each other, the innermost last
+	leave := func(until func(addrRange) bool) {
+		for len(around) > 0 && until(rangeOf(around[len(around)-1].Prefix)) {
+			inner := around[len(around)-1]
+			give(rangeOf(inner.Prefix).last, inner.Verdict)
+			around = around[:len(around)-1]
+		}
+	}
+	for _, d := range nested {
+		r := rangeOf(d.Prefix)
+		leave(func(outer addrRange) bool { return outer.last.Less(r.first) })
+		if len(around) > 0 && next.IsValid() && next.Less(r.first) {
+			give(r.first.Prev(), around[len(around)-1].Verdict)
+		}
+		around = append(around, d)
+	}
+	leave(func(addrRange) bool { return true })
+	_, kept = rangesOf(kept...).split(rangesOf(nowhere...))
+	_, masqueraded = rangesOf(masqueraded...).split(rangesOf(nowhere...))
+	return kept, masqueraded
+}
+
+// first is what a search begins with: packets of all pods to all destinations.
+func (t traffic) first() packets {
+	to := rangesOf(slices.Concat(t.kept, t.masqueraded)...)
+	return packets{pods: t.pods, anyPod: len(t.pods) == 0, to: to}
+}
+
+// certainly reports whether there are packets among these, beyond doubt, to one of the destinations.
+func certainly(groups []packets, to ranges) bool {
+	return slices.ContainsFunc(groups, func(p packets) bool { return !p.doubtful && p.to.overlap(to) })
 }

@@ -5,36 +5,39 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// The bounds of a search. Known software is at most four chains deep (firewalld), and leads to fewer than twenty chains beside
-// those of single pods, of which one for each network is read.
+// The bounds of a search. The kernel refuses to go deeper (NFT_JUMP_STACK_SIZE). Known software leads to fewer than twenty
+// chains beside those of single pods, of which one for each network is read. Groups of packets are what the rules before told
+// apart, other than by pod.
 const (
-	maxDepth  = 4
+	maxDepth  = 16
 	maxChains = 64
+	maxGroups = 4096
 )
 
-// walker goes through the rules of one table as a pod's packet would.
+// walker goes through the rules of one base chain as the pods' packets would.
 type walker struct {
-	table
+	base
+	node    node
 	traffic traffic
 	own     []string
 	found   []finding
 	errs    []error
 	chains  int
 	perPod  map[string]int // networks whose chain was read, with what was found there or -1
+	ahead   bool           // the root rule managed by ip-masq stands further down
+	vague   bool           // too many groups of packets to go on
 }
 
-// finding is a conflict and how many more of the same owner and way out there are in the table.
+// finding is a conflict and how many more of the same owner and fix there are in the table.
 type finding struct {
 	Conflict
 	more int
 }
 
-func newWalker(q Query, t table) *walker {
-	return &walker{table: t, traffic: newTraffic(q, t.family), own: q.OwnChains, perPod: map[string]int{}}
+func newWalker(q Query, b base, n node) *walker {
+	return &walker{base: b, node: n, traffic: newTraffic(q, b.family), own: q.OwnChains, perPod: map[string]int{}}
 }
 
 func (w *walker) walk(ctx context.Context) []Conflict {
@@ -42,7 +45,8 @@ func (w *walker) walk(ctx context.Context) []Conflict {
 	if err != nil {
 		w.errs = append(w.errs, err)
 	}
-	w.follow(ctx, w.chain, rules, w.traffic.scope(slices.ContainsFunc(rules, w.ours)), 0)
+	w.ahead = slices.ContainsFunc(rules, w.managed)
+	w.follow(ctx, w.chain, rules, []packets{w.traffic.first()}, 0)
 	all := make([]Conflict, len(w.found))
 	for i, f := range w.found {
 		all[i] = f.Conflict
@@ -53,101 +57,186 @@ func (w *walker) walk(ctx context.Context) []Conflict {
 	return all
 }
 
-func (w *walker) ours(r rule) bool { return r.action == jumps && slices.Contains(w.own, r.chain) }
+// managed reports whether a rule is the one that leads to ip-masq's chains.
+func (w *walker) managed(r rule) bool {
+	return (r.action == jumpTo || r.action == goTo) && slices.Contains(w.own, r.chain)
+}
 
-// follow asks one rule after the other, until no packet is left to ask about.
-func (w *walker) follow(ctx context.Context, chain string, rules []rule, s scope, depth int) {
+// follow asks one rule after the other, until no packet is left to ask about, and returns the packets that come back to where
+// the chain was called from.
+func (w *walker) follow(ctx context.Context, chain string, rules []rule, live []packets, depth int) (back []packets) {
 	for _, r := range rules {
-		if w.ours(r) {
-			s.ahead = false
+		if w.managed(r) {
+			w.ahead = w.ahead && depth > 0
 			continue
 		}
-		matched, ok := s.narrow(r.match)
-		if !ok || r.match.family != 0 && r.match.family != w.family {
+		if live = w.bounded(live); len(live) == 0 {
+			return back
+		}
+		if r.action == pass && !r.marks && !r.untracks {
 			continue
+		}
+		in, out := r.split(w.node, live)
+		if len(in) == 0 {
+			continue
+		}
+		if r.untracks {
+			w.untracking(chain, r, in)
+		}
+		if r.marks {
+			in = remarked(in, r)
 		}
 		switch r.action {
-		case masquerades:
-			w.masquerading(chain, r, matched)
-		case accepts, returns:
-			w.exempting(chain, r, matched, depth)
-			if s.leave(r.match, matched) {
-				return
+		case pass:
+			live = append(out, in...)
+		case translate:
+			w.translating(chain, r, in)
+			live = out
+		case accept:
+			w.exempting(chain, r, in)
+			live = out
+		case returns:
+			if depth == 0 {
+				w.exempting(chain, r, in)
 			}
-		case jumps:
-			w.jump(ctx, r, matched, depth)
+			back, live = append(back, in...), out
+		case drop:
+			live = out
+		case jumpTo:
+			live = append(out, w.jump(ctx, r, in, depth)...)
+		case goTo:
+			left := w.jump(ctx, r, in, depth)
+			if depth == 0 {
+				w.exempting(chain, r, left)
+			}
+			back, live = append(back, left...), out
 		}
 	}
+	return append(back, live...)
 }
 
-// masquerading is a conflict wherever it stands: what we keep goes on to the next rule, and to the next table.
-func (w *walker) masquerading(chain string, r rule, matched scope) {
-	if w.traffic.meets(matched, policy.Keep) {
+// split applies the rule to each group.
+func (r rule) split(n node, groups []packets) (in, out []packets) {
+	for _, p := range groups {
+		yes, no := r.match.split(n, p)
+		in, out = append(in, yes...), append(out, no...)
+	}
+	return in, out
+}
+
+func remarked(groups []packets, r rule) []packets {
+	for i := range groups {
+		groups[i].mark = groups[i].mark&^r.markMask ^ r.mark
+		groups[i].anyMark = groups[i].anyMark || r.markUnknown
+	}
+	return groups
+}
+
+// bounded gives up on rules that tell apart more groups of packets than one would write by hand, and says so.
+func (w *walker) bounded(groups []packets) []packets {
+	groups = joined(groups)
+	if len(groups) <= maxGroups && !w.vague {
+		return groups
+	}
+	if !w.vague {
+		w.errs = append(w.errs, fmt.Errorf("chain %s tells too many packets apart: the rest of it was not looked at", w.chain))
+	}
+	w.vague = true
+	return nil
+}
+
+// translating is a conflict wherever it stands: packets that the policy keeps go on to the next rule, and to the next table.
+func (w *walker) translating(chain string, r rule, in []packets) {
+	var kept []addrRange
+	for _, p := range in {
+		if !p.doubtful && w.hook == afterRouting {
+			both, _ := p.to.split(w.traffic.kept)
+			kept = append(kept, both...)
+		}
+	}
+	if len(kept) > 0 {
 		owner := w.ownerOf(chain, r)
-		w.report(r, owner.name, owner.wayOut)
+		w.report(r, owner.name, owner.translationFix(chain, rangesOf(kept...)))
 	}
 }
 
-// exempting is a conflict ahead of our rule, in the same table: what it matches never gets there. With a condition that is not
-// understood it is taken for somebody's exception, IPsec's for example.
-func (w *walker) exempting(chain string, r rule, matched scope, depth int) {
-	final := r.action == accepts || depth == 0
-	if final && matched.ahead && !r.match.other && w.traffic.meets(matched, policy.Masquerade) {
-		w.report(r, w.ownerOf(chain, r).name, exemptWayOut)
+// exempting is a conflict ahead of the agent's root rule in the same base chain: what it matches never gets there.
+func (w *walker) exempting(chain string, r rule, in []packets) {
+	if w.hook == afterRouting && w.ahead && certainly(in, w.traffic.masqueraded) {
+		w.report(r, w.ownerOf(chain, r).name, exemptFix)
+	}
+}
+
+// untracking is a conflict for what has to be masqueraded: without connection tracking no rule of any table nat is asked.
+func (w *walker) untracking(chain string, r rule, in []packets) {
+	if w.hook == beforeTracking && certainly(in, w.traffic.masqueraded) {
+		owner := w.ownerOf(chain, r)
+		w.report(r, owner.name, owner.untrackedFix())
 	}
 }
 
 // report adds a conflict, or counts it where the owner has one of the kind in this table already. Rules of nobody known are
 // all listed: they may be of several.
-func (w *walker) report(r rule, owner, wayOut string) {
+func (w *walker) report(r rule, owner, fix string) {
 	for i, f := range w.found {
-		if owner != unknownOwner && f.Owner == owner && f.WayOut == wayOut {
-			w.found[i].more++
+		if owner != unknownOwner && f.Owner == owner && f.Fix == fix || f.Where == r.where {
+			if f.Where != r.where {
+				w.found[i].more++
+			}
 			return
 		}
 	}
-	w.found = append(w.found, finding{Conflict: Conflict{Owner: owner, Where: r.where, Rule: r.text, WayOut: wayOut}})
+	w.found = append(w.found, finding{Conflict: Conflict{Owner: owner, Where: r.where, Rule: r.text, Fix: fix}})
 }
 
-func (w *walker) jump(ctx context.Context, r rule, matched scope, depth int) {
+// jump returns the packets that come back. Of the chains that a CNI plugin made for single pods, one for each network is read:
+// the others are alike.
+func (w *walker) jump(ctx context.Context, r rule, in []packets, depth int) (back []packets) {
 	network, single := podChain(r)
 	if first, read := w.perPod[network]; single && read {
-		if first >= 0 {
-			w.found[first].more++
+		if first < 0 {
+			return doubted(in)
 		}
-		return
+		w.found[first].more++
+		return nil
 	}
 	before := len(w.found)
-	w.enter(ctx, r, matched, depth)
+	back = w.enter(ctx, r, in, depth)
 	if single {
 		w.perPod[network] = -1
 		if len(w.found) > before {
 			w.perPod[network] = before
 		}
 	}
+	return back
 }
 
-func (w *walker) enter(ctx context.Context, r rule, matched scope, depth int) {
+// enter reads a chain and follows it. What cannot be looked at may do anything to the packets, so those that come back are in
+// doubt.
+func (w *walker) enter(ctx context.Context, r rule, in []packets, depth int) (back []packets) {
 	w.chains++
-	switch {
-	case depth == maxDepth:
-		return
-	case w.chains == maxChains+1:
+	if w.chains == maxChains+1 {
 		w.errs = append(w.errs, fmt.Errorf("chain %s leads to more than %d chains: the others were not looked at", w.chain, maxChains))
 	}
-	if w.chains > maxChains {
-		return
+	if depth == maxDepth || w.chains > maxChains {
+		return doubted(in)
 	}
 	rules, err := w.read(ctx, r.chain)
 	if err != nil {
 		w.errs = append(w.errs, fmt.Errorf("a chain that %s leads to: %w", w.chain, err))
-		return
+		return doubted(in)
 	}
-	w.follow(ctx, r.chain, rules, matched.fork(), depth+1)
+	return w.follow(ctx, r.chain, rules, in, depth+1)
 }
 
-// podChain recognises a chain that a CNI plugin made for one attachment, and its network. They are alike within a network, so
-// one is read for all.
+func doubted(groups []packets) []packets {
+	for i := range groups {
+		groups[i].doubtful = true
+	}
+	return groups
+}
+
+// podChain recognises a chain that a CNI plugin made for one attachment, and its network.
 func podChain(r rule) (network string, ok bool) {
 	network, _, ok = strings.Cut(r.comment, " id: ")
 	return network, ok && strings.HasPrefix(r.chain, "CNI-") && strings.HasPrefix(network, "name: ")

@@ -22,14 +22,14 @@ var walkTests = []walkTest{
 	{name: "plain", rules: "-A POSTROUTING -o eth0 -j MASQUERADE", want: []string{"unknown: POSTROUTING 1"}},
 	{name: "plain SNAT", rules: root + "\n-A POSTROUTING -p tcp -j SNAT --to-source 192.0.2.1", want: []string{"unknown: POSTROUTING 2"}},
 	{
-		name: "two of unknown owners", rules: "-A POSTROUTING -o eth0 -j MASQUERADE\n-A POSTROUTING -o eth1 -j MASQUERADE",
+		name: "two of unknown owners", rules: "-A POSTROUTING -p tcp -j MASQUERADE\n-A POSTROUTING -p udp -j MASQUERADE",
 		want: []string{"unknown: POSTROUTING 1", "unknown: POSTROUTING 2"},
 	},
 	{name: "behind everything", rules: "-A POSTROUTING -j ACCEPT\n-A POSTROUTING -j MASQUERADE"},
 	{name: "docker", rules: "-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE"},
 	{
 		name: "docker with our pods in its network", rules: "-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
-		change: func(q *Query) { q.Sources = addrs("172.17.0.2") }, want: []string{"unknown: POSTROUTING 1"},
+		change: func(q *Query) { q.Sources = addrs("172.17.0.2") }, want: []string{"Docker: POSTROUTING 1"},
 	},
 	{name: "all sources but the pods'", rules: "-A POSTROUTING ! -s 10.244.0.0/16 -j MASQUERADE"},
 	{name: "all sources but one pod's", rules: "-A POSTROUTING ! -s 10.244.0.5/32 -j MASQUERADE", want: []string{"unknown: POSTROUTING 1"}},

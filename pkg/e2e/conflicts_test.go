@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestStatusNamesConflicts: what defeats the policy and is not ours to remove is named with its owner, its rule and the way
-// out, and is left alone. That all of it is found is shown where it is looked for.
+// TestStatusNamesConflicts: a rule of other software that contradicts the policy is named with its owner, its rule and the
+// fix, and is left alone. That all of it is found is shown where it is looked for.
 func TestStatusNamesConflicts(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.attached(t, "a")
@@ -24,7 +24,7 @@ func TestStatusNamesConflicts(t *testing.T) {
 		for _, what := range []string{"ipMasq", "flanneld masq"} {
 			found := false
 			for _, c := range s.Conflicts {
-				found = found || strings.Contains(c.Rule, what) && c.Owner != "" && c.Where != "" && c.WayOut != ""
+				found = found || strings.Contains(c.Rule, what) && c.Owner != "" && c.Where != "" && c.Fix != ""
 			}
 			if !found || !strings.Contains(text, what) {
 				t.Errorf("%s is not named in %+v\n%s", what, s.Conflicts, text)

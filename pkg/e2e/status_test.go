@@ -28,7 +28,7 @@ type status struct {
 		Network, ContainerID, IfName string
 		Addresses                    []string
 	}
-	Conflicts []struct{ Owner, Where, Rule, WayOut string }
+	Conflicts []struct{ Owner, Where, Rule, Fix string }
 	Counters  map[string][]struct {
 		Rule    string
 		Packets int

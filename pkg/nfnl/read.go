@@ -187,6 +187,11 @@ func (c *Conn) dump(step string, typ uint16, attrs []byte, visit func(attrs []by
 // ask sends a request and visits the answers until the acknowledgement or the end of the dump. The attributes are valid
 // during the visit only.
 func (c *Conn) ask(step string, typ, flags uint16, attrs []byte, visit func(attrs []byte)) error {
+	return c.askWhile(step, typ, flags, attrs, func(attrs []byte) bool { visit(attrs); return true })
+}
+
+// askWhile is ask until the visitor has enough, which ends it with errEnough.
+func (c *Conn) askWhile(step string, typ, flags uint16, attrs []byte, visit func(attrs []byte) bool) error {
 	sequence, err := c.request(typ, flags, attrs)
 	if err != nil {
 		return fmt.Errorf("%s: %w", step, err)
@@ -204,7 +209,9 @@ func (c *Conn) ask(step string, typ, flags uint16, attrs []byte, visit func(attr
 			interrupted = interrupted || m.flags&unix.NLM_F_DUMP_INTR != 0 && flags&unix.NLM_F_DUMP != 0
 			switch {
 			case m.typ != unix.NLMSG_ERROR && m.typ != unix.NLMSG_DONE:
-				visit(m.attributes())
+				if !visit(m.attributes()) {
+					return errEnough
+				}
 			case m.errno() != 0:
 				return &Refused{Step: step, Errno: m.errno()}
 			case interrupted:

@@ -62,17 +62,21 @@ func (h Host) Flavour() (backend.Kind, bool) {
 	return h.flavour(t.command), true
 }
 
-// List returns the rules of one chain of table nat, of any owner, each as its arguments after the chain's name. It writes
-// nothing: a table that nobody has used yet is not made by looking, and has no rules.
-func (h Host) List(ctx context.Context, kind backend.Kind, family policy.Family, chain string) ([][]string, error) {
-	b := New(kind, h)
-	if b.untouched(family) {
+// List returns the rules of one chain, of any owner, each as its arguments after the chain's name. It writes nothing: a table
+// that nobody has used yet is not made by looking, and has no rules.
+func (h Host) List(ctx context.Context, kind backend.Kind, family policy.Family, table, chain string) ([][]string, error) {
+	if kind == backend.IPTablesLegacy && !LegacyTable(family, table) {
 		return nil, nil
 	}
-	got, err := b.list(ctx, family, chain)
+	programs, err := h.find(kind, family)
 	if err != nil {
-		return nil, fmt.Errorf("list %s chain %s: %w", family, chain, err)
+		return nil, err
 	}
+	out, err := h.run(ctx, programs.command, []string{"-w", waitSeconds(ctx), "-t", table, "-S", chain}, "")
+	if err != nil {
+		return nil, fmt.Errorf("list %s chain %s of table %s: %w", family, chain, table, err)
+	}
+	got := parseChains(out)
 	rules := make([][]string, len(got[chain]))
 	for i, r := range got[chain] {
 		rules[i] = r
