@@ -7,6 +7,7 @@ SOAK_TIME ?= 10m
 SOAK_SEED ?=
 
 RUN ?=
+KERNELS ?=
 
 export CGO_ENABLED ?= 0
 export RUN
@@ -33,6 +34,9 @@ test: ## install what the tests need, and run them all (as root)
 
 fresh: ## run the commands of the README on a bare Debian 12 of its own (as root; RUN='go test ./pkg/x' for another)
 	@scripts/fresh "$$RUN"
+
+kernels: ## run what faces the kernel on those of four Debian releases, in qemu (as root; KERNELS=bookworm for one)
+	@scripts/kernels $(KERNELS)
 
 check: build ## formatter, linters, vet, race tests, shellcheck
 	@scripts/setup test check
@@ -68,4 +72,4 @@ clean: ## remove what was built
 	rm -rf bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test fresh check image release lint bench soak fmt golden clean
+.PHONY: help build demo test fresh kernels check image release lint bench soak fmt golden clean

@@ -21,6 +21,12 @@ const (
 	envBuilt = "IP_MASQ_TEST_BUILT" // what was built for it is in this directory
 )
 
+// For machines without Go, as the guests of make kernels: what the tests need is built elsewhere.
+const (
+	envBuildOnly = "IP_MASQ_TEST_BUILD_ONLY" // build into this directory and run no test
+	envPrebuilt  = "IP_MASQ_TEST_PREBUILT"   // build nothing, it is all in this directory
+)
+
 // Main is the body of a TestMain. It lets the steps build what the tests need into a new directory, which Built returns and
 // which is removed after the tests, and runs the tests in a network namespace of their own: a test that forgets to say where
 // it wants its rules cannot reach the machine's firewall. Without root it cannot reach that anyway.
@@ -28,11 +34,14 @@ const (
 // The steps run first, outside, because the go command may have to download modules.
 func Main(m *testing.M, steps ...func(dir string) error) int {
 	if os.Getenv(envMoved) != "" {
-		defer func() { _ = os.RemoveAll(Built()) }()
+		defer removeBuilt()
 		return m.Run()
 	}
-	dir, err := build(steps)
-	defer func() { _ = os.RemoveAll(dir) }()
+	err := build(steps)
+	if os.Getenv(envBuildOnly) != "" && err == nil {
+		return 0
+	}
+	defer removeBuilt()
 	if err == nil && os.Geteuid() == 0 {
 		err = move()
 	}
@@ -44,8 +53,17 @@ func Main(m *testing.M, steps ...func(dir string) error) int {
 }
 
 // build makes the directory, readable by everybody because some tests run programs as another user.
-func build(steps []func(dir string) error) (string, error) {
-	dir, err := os.MkdirTemp("", "ip-masq-test-")
+func build(steps []func(dir string) error) error {
+	dir := os.Getenv(envPrebuilt)
+	if dir != "" {
+		return os.Setenv(envBuilt, dir)
+	}
+	var err error
+	if dir = os.Getenv(envBuildOnly); dir != "" {
+		err = os.MkdirAll(dir, 0o755)
+	} else {
+		dir, err = os.MkdirTemp("", "ip-masq-test-")
+	}
 	if err == nil {
 		err = errors.Join(os.Chmod(dir, 0o755), os.Setenv(envBuilt, dir))
 	}
@@ -54,7 +72,14 @@ func build(steps []func(dir string) error) (string, error) {
 			err = step(dir)
 		}
 	}
-	return dir, err
+	return err
+}
+
+// removeBuilt leaves alone what others built.
+func removeBuilt() {
+	if os.Getenv(envPrebuilt) == "" && Built() != "" {
+		_ = os.RemoveAll(Built())
+	}
 }
 
 // move starts this program again inside a new network namespace: exec keeps the namespace of the thread that calls it for the

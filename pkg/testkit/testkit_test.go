@@ -95,3 +95,27 @@ func withoutMove() (env []string) {
 	}
 	return env
 }
+
+// TestMainWithoutGo: a machine without Go runs the tests with what another one built, and leaves it there.
+func TestMainWithoutGo(t *testing.T) {
+	built := filepath.Join(t.TempDir(), "built")
+	run := func(test string, env ...string) (string, error) {
+		again := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.v", "-test.run="+test)
+		again.Env = append(withoutMove(), env...)
+		out, err := again.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := run("^TestMainBuilds$", envBuildOnly+"="+built); err != nil || strings.Contains(out, "RUN") {
+		t.Fatalf("build only: %v, tests ran or it failed:\n%s", err, out)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	for range 2 {
+		text, err := run("^TestMainBuilds$", envPrebuilt+"="+built, "PATH=/nonexistent", envInner+"=pass", "TESTKIT_OUT="+out)
+		if got, _ := os.ReadFile(out); err != nil || string(got) != built {
+			t.Fatalf("prebuilt in %s: %v, the tests had %q\n%s", built, err, got, text)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(built, "ip-masq-agent")); err != nil {
+		t.Error(err)
+	}
+}
