@@ -28,9 +28,9 @@ demo: ## show the main job on real packets (as root; BACKEND=auto|iptables|nftab
 test: ## install what the tests need, and run them all (as root)
 	@scripts/setup test deploy runtime
 	@$(MAKE) --no-print-directory build
-	go test -count=1 -p 1 -timeout 20m ./...
-	cd tools/deploy && go test -count=1 -p 1 -timeout 10m ./...
-	cd tools/runtime && go test -count=1 -p 1 -timeout 10m ./...
+	@failed=0; for module in . tools/deploy tools/runtime; do \
+		(cd $$module && go test -count=1 -p 1 -timeout 20m ./...) || failed=1; \
+	done; exit $$failed
 
 fresh: ## run the commands of the README on a bare Debian 12 of its own (as root; RUN='go test ./pkg/x' for another)
 	@scripts/fresh "$$RUN"
