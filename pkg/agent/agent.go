@@ -214,6 +214,6 @@ func (p Program) logger(o Options) *slog.Logger {
 func newNode(o Options, log *slog.Logger) *node.Node {
 	return node.New(node.Options{
 		StateDir: o.StateDir, DataDir: o.DataDir, Host: o.HostRoot, Choice: o.Backend, Owner: true, Defaults: o.Settings,
-		Runtime: o.Cache, Flows: flows.Table{Mode: o.Flows}, Log: log,
+		Runtime: o.Cache, Flows: func() node.FlowChange { return flows.Begin(o.Flows) }, Log: log,
 	})
 }

@@ -1,13 +1,12 @@
 // Package flows ends tracked connections whose source address a change of the policy made wrong. Connection tracking decides
 // about an address once, with the first packet, so a long-lived connection outlives every change of rules.
 //
-// It refuses to touch a connection that is not a pod's, one whose verdict did not change, and one that carries an address
-// that the former policy would not have given it: that was somebody else's doing.
+// It refuses to touch a connection that is not a pod's, and of those that began before the change one whose verdict did not
+// change, and one that carries an address that the former policy would not have given it: that was other software's doing.
 package flows
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -39,37 +38,6 @@ func ParseMode(text string) (Mode, error) {
 	return "", fmt.Errorf("%q: want %s, %s or %s", text, Changed, UDP, None)
 }
 
-// Table is the kernel's connection tracking table.
-type Table struct {
-	Mode Mode
-}
-
-// Flush ends the connections of the sources whose verdict differs between the policies, in every zone, and returns how many.
-func (t Table) Flush(ctx context.Context, former, now policy.Policy, sources []netip.Addr) (int, error) {
-	if t.Mode == None || len(sources) == 0 {
-		return 0, nil
-	}
-	ended := 0
-	var failures []error
-	local := localAddresses()
-	for _, family := range []policy.Family{policy.IPv4, policy.IPv6} {
-		s := newSelection(ctx, t.Mode, family, former, now, sources)
-		if s == nil {
-			continue
-		}
-		s.local = local
-		n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inetFamily(family), s)
-		ended += int(n) //nolint:gosec // a count of entries in memory
-		if err == nil {
-			err = s.kept.keepEnded(ctx, family)
-		}
-		if err != nil {
-			failures = append(failures, fmt.Errorf("%s connections: %w", family, err))
-		}
-	}
-	return ended, errors.Join(failures...)
-}
-
 func inetFamily(f policy.Family) netlink.InetFamily {
 	if f == policy.IPv6 {
 		return unix.AF_INET6
@@ -85,6 +53,7 @@ type selection struct {
 	former, now verdicts
 	sources     map[netip.Addr]bool
 	local       map[netip.Addr]bool
+	started     map[tuple]bool // the connections that began while the rules changed
 	picked      int
 	kept        returned // those picked that kept the pod's address
 }
@@ -149,7 +118,7 @@ func (s *selection) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	if !s.wrong(flow) || s.ctx.Err() != nil {
 		return false
 	}
-	if answers := tupleOf(flow.Reverse); s.former.of(answers.from.Addr()) == policy.Keep {
+	if answers := tupleOf(flow.Reverse); answers.to.Addr() == tupleOf(flow.Forward).from.Addr() {
 		s.kept[answers] = true
 	}
 	if s.picked++; s.picked%burst == 0 {
@@ -176,5 +145,8 @@ func (s *selection) wrong(flow *netlink.ConntrackFlow) bool {
 		carries = policy.Masquerade
 	}
 	before, after := s.former.of(destination), s.now.of(destination)
+	if s.started[tupleOf(flow.Forward)] {
+		return carries != after
+	}
 	return before != after && carries == before
 }

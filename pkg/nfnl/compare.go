@@ -74,6 +74,24 @@ func Target(r Rule) string {
 	return ""
 }
 
+// UsesSet reports whether a rule looks something up in a set, or adds to it.
+func UsesSet(r Rule, set string) bool {
+	for _, expr := range r.Exprs {
+		data := find(expr, unix.NFTA_EXPR_DATA)
+		switch ExprName(expr) {
+		case "lookup":
+			if findString(data, unix.NFTA_LOOKUP_SET) == set {
+				return true
+			}
+		case "dynset":
+			if findString(data, unix.NFTA_DYNSET_SET_NAME) == set {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Counted returns the counts of a rule's counter; 0 where it has none.
 func Counted(r Rule) (packets, bytes uint64) {
 	for _, expr := range r.Exprs {

@@ -12,6 +12,7 @@ package nfnl
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -100,11 +101,17 @@ func (c *Conn) send(datagram []byte) error {
 func (c *Conn) receive() ([]byte, error) {
 	n := 0
 	err := retryInterrupted(func() (err error) {
-		n, _, err = unix.Recvfrom(c.fd, c.buffer, 0)
+		n, _, err = unix.Recvfrom(c.fd, c.buffer, unix.MSG_TRUNC) // the full length, also where it does not fit
 		return err
 	})
-	return c.buffer[:n], err
+	if err == nil && n > len(c.buffer) {
+		return nil, fmt.Errorf("%w: %d bytes, and there is room for %d", errTruncated, n, len(c.buffer))
+	}
+	return c.buffer[:max(n, 0)], err
 }
+
+// errTruncated is an answer whose end is lost. Going on with its beginning would be to take a part of a set for all of it.
+var errTruncated = errors.New("the kernel's answer is longer than any that it is known to send")
 
 func retryInterrupted(call func() error) error {
 	for {

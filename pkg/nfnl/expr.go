@@ -69,6 +69,11 @@ func LookUp(set string) []byte {
 // Count counts packets and bytes.
 func Count() []byte { return expression("counter", nil) }
 
+// CountOn counts on from where another rule has come to.
+func CountOn(packets, bytes uint64) []byte {
+	return expression("counter", appendUint64(appendUint64(nil, unix.NFTA_COUNTER_BYTES, bytes), unix.NFTA_COUNTER_PACKETS, packets))
+}
+
 // Return leaves the chain.
 func Return() []byte { return verdict(unix.NFT_RETURN, "") }
 

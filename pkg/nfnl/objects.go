@@ -50,6 +50,8 @@ type Set struct {
 	Table, Name string
 	Key         KeyType
 	Interval    bool
+	Anonymous   bool // belongs to a rule, and goes with it
+	Map         bool // holds values beside its keys
 	Comment     string
 }
 

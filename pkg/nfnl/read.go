@@ -71,20 +71,33 @@ func (c *Conn) Tables() ([]string, error) {
 	return names, err
 }
 
-// Chain reads one chain without its rules; the listing of all chains knows no filter.
-func (c *Conn) Chain(table, name string) (chain Chain, found bool, err error) {
-	request := appendString(appendString(nil, unix.NFTA_CHAIN_TABLE, table), unix.NFTA_CHAIN_NAME, name)
-	found, err = c.get("look up chain "+name, unix.NFT_MSG_GETCHAIN, request, func(attrs []byte) {
-		hook := find(attrs, unix.NFTA_CHAIN_HOOK)
-		chain = Chain{
-			Table: table, Name: name,
-			Type:     findString(attrs, unix.NFTA_CHAIN_TYPE),
-			Hook:     findUint32(hook, unix.NFTA_HOOK_HOOKNUM),
-			Priority: int32(findUint32(hook, unix.NFTA_HOOK_PRIORITY)),
-			Accept:   findUint32(attrs, unix.NFTA_CHAIN_POLICY) == policyOf(true),
+// Chains lists the chains of a table without their rules. The kernel tells those of all inet tables.
+func (c *Conn) Chains(table string) ([]Chain, error) {
+	var all []Chain
+	err := c.dump("list chains", unix.NFT_MSG_GETCHAIN, nil, func(attrs []byte) {
+		if findString(attrs, unix.NFTA_CHAIN_TABLE) == table {
+			all = append(all, decodeChain(attrs))
 		}
 	})
+	return all, missingIsEmpty(err)
+}
+
+// Chain reads one chain without its rules.
+func (c *Conn) Chain(table, name string) (chain Chain, found bool, err error) {
+	request := appendString(appendString(nil, unix.NFTA_CHAIN_TABLE, table), unix.NFTA_CHAIN_NAME, name)
+	found, err = c.get("look up chain "+name, unix.NFT_MSG_GETCHAIN, request, func(attrs []byte) { chain = decodeChain(attrs) })
 	return chain, found, err
+}
+
+func decodeChain(attrs []byte) Chain {
+	hook := find(attrs, unix.NFTA_CHAIN_HOOK)
+	return Chain{
+		Table: findString(attrs, unix.NFTA_CHAIN_TABLE), Name: findString(attrs, unix.NFTA_CHAIN_NAME),
+		Type:     findString(attrs, unix.NFTA_CHAIN_TYPE),
+		Hook:     findUint32(hook, unix.NFTA_HOOK_HOOKNUM),
+		Priority: int32(findUint32(hook, unix.NFTA_HOOK_PRIORITY)),
+		Accept:   findUint32(attrs, unix.NFTA_CHAIN_POLICY) == policyOf(true),
+	}
 }
 
 // Sets lists the sets of a table without their elements; of a table that is not there, none.
@@ -96,9 +109,11 @@ func (c *Conn) Sets(table string) ([]Set, error) {
 		}
 		all = append(all, Set{
 			Table: table, Name: findString(attrs, unix.NFTA_SET_NAME),
-			Key:      KeyType(findUint32(attrs, unix.NFTA_SET_KEY_TYPE)),
-			Interval: findUint32(attrs, unix.NFTA_SET_FLAGS)&unix.NFT_SET_INTERVAL != 0,
-			Comment:  commentIn(find(attrs, unix.NFTA_SET_USERDATA), udataSetComment),
+			Key:       KeyType(findUint32(attrs, unix.NFTA_SET_KEY_TYPE)),
+			Interval:  findUint32(attrs, unix.NFTA_SET_FLAGS)&unix.NFT_SET_INTERVAL != 0,
+			Anonymous: findUint32(attrs, unix.NFTA_SET_FLAGS)&unix.NFT_SET_ANONYMOUS != 0,
+			Map:       findUint32(attrs, unix.NFTA_SET_FLAGS)&unix.NFT_SET_MAP != 0,
+			Comment:   commentIn(find(attrs, unix.NFTA_SET_USERDATA), udataSetComment),
 		})
 	})
 	return all, missingIsEmpty(err)

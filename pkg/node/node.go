@@ -8,6 +8,7 @@ package node
 import (
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
@@ -31,7 +32,9 @@ type Node struct {
 	defaults   policy.Settings
 	records    attachment.Store
 	runtime    Runtime
-	flows      Flows
+	flows      func() FlowChange
+	changingMu sync.Mutex // EndFlows runs beside a Sync
+	changing   FlowChange
 	persisted  persistedPolicy
 	tookOver   bool
 	known      recordList
@@ -52,10 +55,10 @@ type Options struct {
 	Owner bool
 	// Defaults are the settings where no policy was ever persisted.
 	Defaults policy.Settings
-	// Runtime finds pods that are not on record, and Flows deletes connections whose verdict changed. Both are the agent's; nil
+	// Runtime finds pods that are not on record, and Flows begins to look for connections whose verdict changes. Both are the agent's; nil
 	// does without.
 	Runtime Runtime
-	Flows   Flows
+	Flows   func() FlowChange
 	// Log may be nil.
 	Log *slog.Logger
 }

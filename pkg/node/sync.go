@@ -62,6 +62,9 @@ const lockTime = 10 * time.Second
 
 func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) {
 	former := n.readPersisted()
+	if former != nil && !former.Equal(p) {
+		n.beginFlows()
+	}
 	dropped, err := n.dropDead(ctx, p.Settings)
 	if err != nil {
 		n.log.Warn("could not remove an attachment whose network namespace is gone", "error", err)

@@ -52,6 +52,7 @@ var checks = []check{
 	{"Foreign objects are never touched", foreignUntouched},
 	{"Packets are seen from the right address", packetVerdicts},
 	{"Packets of all sources", packetsOfAllSources},
+	{"Multicast is masqueraded where all sources are, and kept for pods", multicast},
 	{"Packets take the ports that they may", packetPorts},
 	{"Counters survive an Apply that changes nothing", countersSurvive},
 }

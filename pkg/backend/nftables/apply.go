@@ -22,12 +22,13 @@ func (b *Backend) Apply(ctx context.Context, got backend.Observed, want ruleset.
 	}
 	err = session(ctx, func(c *nfnl.Conn) error {
 		for attempt := 1; ; attempt++ {
-			wrote, err := applyOnce(c, now, want)
+			wrote, err := b.applyOnce(c, now, want)
 			changed = changed || wrote
 			if !outdated(err) || !observed || attempt == applyAttempts || ctx.Err() != nil {
 				return unsupported(err)
 			}
-			if now, err = read(ctx, c, want.Settings); err != nil {
+			remembered.forget() // a table can vanish without a new generation
+			if now, err = read(ctx, c); err != nil {
 				return err
 			}
 		}
@@ -51,15 +52,21 @@ func unsupported(err error) error {
 }
 
 // applyOnce reports whether it wrote.
-func applyOnce(c *nfnl.Conn, now *reading, want ruleset.State) (bool, error) {
-	t := aim(want, now)
+func (b *Backend) applyOnce(c *nfnl.Conn, now *reading, want ruleset.State) (bool, error) {
+	t := aim(want, now, b.changes)
 	p := plans(t, now)
 	transactions := uint32(0)
-	for _, batch := range []*nfnl.Batch{p.fill, p.use} {
-		if batch.Empty() {
-			continue
+	if !p.fill.Empty() {
+		if err := c.Commit(p.fill); err != nil {
+			return false, err
 		}
-		if err := c.Commit(batch); err != nil {
+		transactions++
+	}
+	if !p.use.Empty() {
+		if err := p.countOn(c, t, now); err != nil {
+			return transactions > 0, err
+		}
+		if err := c.Commit(p.use); err != nil {
 			return transactions > 0, err
 		}
 		transactions++
@@ -69,9 +76,21 @@ func applyOnce(c *nfnl.Conn, now *reading, want ruleset.State) (bool, error) {
 	}
 	rules, err := confirm(c, tableName, t)
 	if err == nil {
-		remembered.keepWritten(c, now, transactions, want.Settings.Chain, t, rules)
+		remembered.keepWritten(c, now, transactions, t, rules)
 	}
 	return true, err
+}
+
+// countOn plans the rules anew with the counters as they are now: filling a set took a while, and the reading may be older.
+func (p *plan) countOn(c *nfnl.Conn, t target, now *reading) error {
+	rules, err := c.Rules(tableName)
+	if uninterrupted(err) != nil || len(rules) == 0 {
+		return uninterrupted(err)
+	}
+	fresh := *now
+	fresh.rules = byChain(rules)
+	p.use = planUse(t, &fresh)
+	return nil
 }
 
 // errDropped is a write that succeeded and did not last.

@@ -8,6 +8,12 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/nftables"
 )
 
+// TestConformance runs with both ways to change destinations, whatever the kernel is: without traffic both are right everywhere.
 func TestConformance(t *testing.T) {
-	backendtest.Run(t, func() backend.Backend { return nftables.New() })
+	t.Run("in place", func(t *testing.T) {
+		backendtest.Run(t, func() backend.Backend { return nftables.NewWith(nftables.InPlace) })
+	})
+	t.Run("second set", func(t *testing.T) {
+		backendtest.Run(t, func() backend.Backend { return nftables.NewWith(nftables.SecondSet) })
+	})
 }

@@ -10,9 +10,10 @@ import (
 
 // fold turns destinations into the disjoint ranges that keep the pod's address, sorted; everything else is masqueraded. The
 // most specific prefix wins, an exception splits the prefix around it, covered prefixes vanish and adjacent ranges merge.
-// Multicast is kept whatever the destinations say: masquerading it is never right.
-func fold(f policy.Family, destinations []policy.Destination) []member {
-	blocks := nested(f, destinations)
+// With keepMulticast, which is for pods, multicast is kept whatever the destinations say; where the policy governs all traffic
+// it is a destination like any other, as for the Kubernetes agent.
+func fold(f policy.Family, destinations []policy.Destination, keepMulticast bool) []member {
+	blocks := nested(f, destinations, keepMulticast)
 	s := sweep{end: lastOf(netip.PrefixFrom(f.Multicast().Addr(), 0)), edges: make([]edge, 0, 2*len(blocks))}
 	for _, b := range blocks {
 		s.enter(b)
@@ -30,12 +31,14 @@ type block struct {
 
 // nested sorts prefixes by their beginning, each after those that contain it. The first of equal prefixes counts, as in a list
 // that is read in order.
-func nested(f policy.Family, destinations []policy.Destination) []block {
+func nested(f policy.Family, destinations []policy.Destination, keepMulticast bool) []block {
 	multicast := f.Multicast()
-	blocks := make([]block, 1, len(destinations)+1)
-	blocks[0] = block{first: pointOf(multicast.Addr()), last: lastOf(multicast), keep: true}
+	blocks := make([]block, 0, len(destinations)+1)
+	if keepMulticast {
+		blocks = append(blocks, block{first: pointOf(multicast.Addr()), last: lastOf(multicast), keep: true})
+	}
 	for i, d := range destinations {
-		if inMulticast := multicast.Bits() <= d.Prefix.Bits() && multicast.Contains(d.Prefix.Addr()); !inMulticast {
+		if inMulticast := multicast.Bits() <= d.Prefix.Bits() && multicast.Contains(d.Prefix.Addr()); !inMulticast || !keepMulticast {
 			blocks = append(blocks, block{pointOf(d.Prefix.Addr()), lastOf(d.Prefix), d.Verdict == policy.Keep, i})
 		}
 	}

@@ -22,7 +22,9 @@ import (
 
 // Backend has no state: every call opens a socket in the network namespace of its thread and closes it. Closing waits for
 // one RCU grace period (8 to 14 ms, no CPU) after something was deleted, so there is one socket per call and not more.
-type Backend struct{}
+type Backend struct {
+	changes changes
+}
 
 var (
 	_ backend.Backend      = (*Backend)(nil)
@@ -30,7 +32,10 @@ var (
 )
 
 // New returns the backend. The kernel is first asked when something is to be done.
-func New() *Backend { return &Backend{} }
+func New() *Backend { return NewWith(changesOf(kernelRelease())) }
+
+// NewWith returns the backend with a given way to change destinations, whatever the kernel is.
+func NewWith(c changes) *Backend { return &Backend{c} }
 
 // Kind returns NFTables.
 func (b *Backend) Kind() backend.Kind { return backend.NFTables }
@@ -58,7 +63,19 @@ func session(ctx context.Context, do func(c *nfnl.Conn) error) error {
 	if _, err := c.Generation(); err != nil {
 		return classify(absent(err))
 	}
-	return classify(do(c))
+	return classify(owned(c, do(c)))
+}
+
+// owned explains a refusal: a table with the owner flag is its process's, and goes with it (Linux 5.12).
+func owned(c *nfnl.Conn, err error) error {
+	if !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	if flags, found, lookErr := c.Table(tableName); lookErr == nil && found && flags&tableOwner != 0 {
+		return fmt.Errorf("%w: table inet %s belongs to a running process of other software, which made it with the owner flag; stop that process: %w",
+			backend.ErrBusy, tableName, err)
+	}
+	return err
 }
 
 // absent recognises a kernel without nf_tables: nfnetlink calls every request for it invalid.
@@ -80,4 +97,8 @@ var families = []policy.Family{policy.IPv4, policy.IPv6}
 
 func podsSet(f policy.Family) string { return fmt.Sprintf("pods%d", uint8(f)) }
 
-func keepSet(f policy.Family) string { return fmt.Sprintf("keep%d", uint8(f)) }
+// keepSets are the names of the set of destinations. Where a change fills a second set, the two take turns.
+func keepSets(f policy.Family) []string {
+	name := fmt.Sprintf("keep%d", uint8(f))
+	return []string{name, name + ".b"}
+}

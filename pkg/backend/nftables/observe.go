@@ -17,16 +17,17 @@ type reading struct {
 
 	table  bool
 	flags  uint32                 // of the table
-	chains map[string]nfnl.Chain  // the base chain and the shared chain, where they are there
-	rules  map[string][]nfnl.Rule // by chain, also of chains that are neither
-	sets   map[string]set         // ours, with what they hold
+	chains map[string]nfnl.Chain  // all of the table's, other software's too
+	rules  map[string][]nfnl.Rule // by chain
+	sets   map[string]set         // those with our names, with what they hold
+	others []string               // the names of other software's sets and maps
 }
 
 // Observe reads our table. It is one table whatever the families, so all of it is read.
 func (b *Backend) Observe(ctx context.Context, s policy.Settings, families ...policy.Family) (backend.Observed, error) {
 	var observed backend.Observed
 	err := session(ctx, func(c *nfnl.Conn) error {
-		got, err := read(ctx, c, s)
+		got, err := read(ctx, c)
 		if err != nil {
 			return err
 		}
@@ -43,18 +44,19 @@ func (b *Backend) Observe(ctx context.Context, s policy.Settings, families ...po
 const readAttempts = 8
 
 // read takes several requests, and other transactions may come between them: then it starts over. Where that does not end it
-// settles for what it has: a transaction that is planned from a wrong reading is refused as a whole.
-func read(ctx context.Context, c *nfnl.Conn, s policy.Settings) (*reading, error) {
+// settles for what it has: a transaction that is planned from a wrong reading is refused as a whole. Long sets of intervals are
+// not read again as long as nobody changed them.
+func read(ctx context.Context, c *nfnl.Conn) (*reading, error) {
 	for attempt := 1; ; attempt++ {
 		before, err := c.Settled()
 		if err != nil {
 			return nil, err
 		}
-		if got := remembered.recall(c, before, s.Chain); got != nil {
+		if got := remembered.recall(c, before); got != nil {
 			return got, nil
 		}
 		got := &reading{chains: map[string]nfnl.Chain{}, sets: map[string]set{}}
-		if err := errors.Join(got.read(c, s), ctx.Err()); err != nil {
+		if err := errors.Join(got.read(c, remembered.unchanged(c)), ctx.Err()); err != nil {
 			return nil, err
 		}
 		after, err := c.Generation()
@@ -63,7 +65,7 @@ func read(ctx context.Context, c *nfnl.Conn, s policy.Settings) (*reading, error
 		}
 		if before == after {
 			got.generation = after
-			remembered.keep(c, after, s.Chain, got)
+			remembered.keep(c, after, got)
 			return got, nil
 		}
 		if attempt == readAttempts {
@@ -72,25 +74,23 @@ func read(ctx context.Context, c *nfnl.Conn, s policy.Settings) (*reading, error
 	}
 }
 
-func (r *reading) read(c *nfnl.Conn, s policy.Settings) (err error) {
+func (r *reading) read(c *nfnl.Conn, unchanged map[string]set) (err error) {
 	if r.flags, r.table, err = c.Table(tableName); err != nil || !r.table {
 		return err
 	}
-	for _, name := range []string{baseChain, s.Chain} {
-		found, there, err := c.Chain(tableName, name)
-		if err != nil {
-			return err
-		}
-		if there {
-			r.chains[name] = found
-		}
+	chains, err := c.Chains(tableName)
+	if uninterrupted(err) != nil {
+		return err
+	}
+	for _, chain := range chains {
+		r.chains[chain.Name] = chain
 	}
 	rules, err := c.Rules(tableName)
 	if uninterrupted(err) != nil {
 		return err
 	}
 	r.rules = byChain(rules)
-	return r.readSets(c)
+	return r.readSets(c, unchanged)
 }
 
 // uninterrupted overlooks that a dump was interrupted, which the generation tells as well.
@@ -119,13 +119,20 @@ func byChain(rules []nfnl.Rule) map[string][]nfnl.Rule {
 	return out
 }
 
-func (r *reading) readSets(c *nfnl.Conn) error {
+func (r *reading) readSets(c *nfnl.Conn, unchanged map[string]set) error {
 	sets, err := c.Sets(tableName)
 	if uninterrupted(err) != nil {
 		return err
 	}
 	for _, s := range sets {
-		if _, ours := ownSet(s.Name); !ours {
+		if _, ours := ownSet(s.Name); !ours || s.Map {
+			if !s.Anonymous {
+				r.others = append(r.others, s.Name)
+			}
+			continue
+		}
+		if known, ok := unchanged[s.Name]; ok {
+			r.sets[s.Name] = known
 			continue
 		}
 		elements, err := c.Elements(tableName, s.Name)
@@ -140,11 +147,26 @@ func (r *reading) readSets(c *nfnl.Conn) error {
 // ownSet tells the family of one of our sets.
 func ownSet(name string) (policy.Family, bool) {
 	for _, f := range families {
-		if name == podsSet(f) || name == keepSet(f) {
+		if slices.Contains(append(keepSets(f), podsSet(f)), name) {
 			return f, true
 		}
 	}
 	return 0, false
+}
+
+// keepInUse names the set of destinations that the shared chain looks into; where it looks into none, one that is there.
+func (r *reading) keepInUse(s policy.Settings, f policy.Family) (name string, inUse bool) {
+	for _, name := range keepSets(f) {
+		if hasRule(r.rules[s.Chain], keepRule(s, f, name)) {
+			return name, true
+		}
+	}
+	for _, name := range keepSets(f) {
+		if _, there := r.sets[name]; there {
+			return name, false
+		}
+	}
+	return keepSets(f)[0], false
 }
 
 func (r *reading) summary(s policy.Settings, f policy.Family) backend.ObservedTable {
@@ -168,7 +190,8 @@ func chainState(s policy.Settings, f policy.Family, there bool, rules []nfnl.Rul
 	switch {
 	case !there:
 		return backend.ChainMissing
-	case !hasRule(rules, keepRule(s, f)) || !slices.ContainsFunc(rules, masquerades):
+	case !slices.ContainsFunc(keepSets(f), func(name string) bool { return hasRule(rules, keepRule(s, f, name)) }),
+		!slices.ContainsFunc(rules, masquerades):
 		return backend.ChainEmpty
 	}
 	return backend.ChainFilled
@@ -193,7 +216,7 @@ func (r *reading) has(f policy.Family) bool { return len(r.setsOf(f)) > 0 || len
 
 func (r *reading) setsOf(f policy.Family) []set {
 	var sets []set
-	for _, name := range []string{podsSet(f), keepSet(f)} {
+	for _, name := range append([]string{podsSet(f)}, keepSets(f)...) {
 		if s, there := r.sets[name]; there {
 			sets = append(sets, s)
 		}

@@ -17,18 +17,22 @@ type plan struct {
 
 // plans computes the difference. It is pure, and both transactions are empty where nothing is to be changed.
 //
-// Interval sets are filled one transaction before a rule uses them: since the lookup array of Linux 6.18 is published after
-// the new rules, a set that is used at once matches nothing at first. Sets in use are changed in place, range by range.
-// Kernels before that array may miss an address beside a changed range for the moment of the commit; there is no way around
-// that but a copy of the whole set for every change.
+// Interval sets are filled one transaction before a rule uses them: where packets look them up in an array, it is published
+// after the new rules, and a set that is used at once matches nothing at first. Whether a set in use is changed in place, range
+// by range, or another one filled and the rule moved to it, is the target's decision (changes).
 func plans(t target, got *reading) plan {
-	p := plan{nfnl.NewBatch(), nfnl.NewBatch()}
-	got = planTable(p.fill, t, got)
-	planSets(p.fill, t, got)
-	planMembers(p.fill, t, got)
-	planChains(p.use, t, got)
-	planStale(p.use, t, got)
-	return p
+	fill := nfnl.NewBatch()
+	got = planTable(fill, t, got)
+	planSets(fill, t, got)
+	planMembers(fill, t, got)
+	return plan{fill, planUse(t, got)}
+}
+
+func planUse(t target, got *reading) *nfnl.Batch {
+	b := nfnl.NewBatch()
+	planChains(b, t, got)
+	planStale(b, t, got)
+	return b
 }
 
 // planTable creates the table, in place of one that cannot be mended, and returns the reading that holds from then on.
@@ -48,7 +52,7 @@ func planTable(b *nfnl.Batch, t target, got *reading) *reading {
 func broken(t target, got *reading) bool {
 	for _, want := range t.sets {
 		now, there := got.sets[want.Name]
-		if there && (now.Key != want.Key || now.Interval != want.Interval) {
+		if there && (now.Key != want.Key || now.Interval != want.Interval) || slices.Contains(got.others, want.Name) {
 			return true
 		}
 	}
@@ -90,6 +94,7 @@ func planChains(b *nfnl.Batch, t target, got *reading) {
 
 // planRules leaves rules that are right where they are, so that their counters survive.
 func planRules(b *nfnl.Batch, want, got []nfnl.Rule) {
+	former := got
 	var surplus []nfnl.Rule
 	for _, r := range want {
 		i := slices.IndexFunc(got, func(now nfnl.Rule) bool { return sameRule(r, now) })
@@ -98,9 +103,9 @@ func planRules(b *nfnl.Batch, want, got []nfnl.Rule) {
 			surplus = append(surplus, got[:i]...)
 			got = got[i+1:]
 		case len(got) > 0:
-			b.AddRule(r, got[0].Handle)
+			b.AddRule(countOn(r, former), got[0].Handle)
 		default:
-			b.AddRule(r, 0)
+			b.AddRule(countOn(r, former), 0)
 		}
 	}
 	for _, r := range append(surplus, got...) {
@@ -108,25 +113,27 @@ func planRules(b *nfnl.Batch, want, got []nfnl.Rule) {
 	}
 }
 
-// planStale removes the chains of a former configuration, and then the sets that are left without a rule.
+// planStale removes what is not wanted, whoever put it into our table: first all rules, which may lead from one chain to another,
+// then sets and maps, whose values may do so too, and then the chains.
 func planStale(b *nfnl.Batch, t target, got *reading) {
 	wanted := map[string]bool{}
 	for _, want := range t.chains {
 		wanted[want.Name] = true
 	}
-	for _, name := range slices.Sorted(maps.Keys(got.rules)) {
-		if !wanted[name] {
-			planRules(b, nil, got.rules[name])
-			b.DeleteChain(tableName, name)
-		}
+	stale := slices.DeleteFunc(slices.Sorted(maps.Keys(got.chains)), func(name string) bool { return wanted[name] })
+	for _, name := range stale {
+		planRules(b, nil, got.rules[name])
 	}
 	for _, want := range t.sets {
 		wanted[want.Name] = true
 	}
-	for _, name := range slices.Sorted(maps.Keys(got.sets)) {
+	for _, name := range append(slices.Sorted(maps.Keys(got.sets)), got.others...) {
 		if !wanted[name] {
 			b.DeleteSet(tableName, name)
 		}
+	}
+	for _, name := range stale {
+		b.DeleteChain(tableName, name)
 	}
 }
 
@@ -137,7 +144,7 @@ func planRemove(s policy.Settings, family policy.Family, got *reading) *nfnl.Bat
 	case !got.table:
 	case got.leadsElsewhere(s):
 		if _, there := got.chains[s.Chain]; there {
-			planRules(b, nil, got.rules[s.Chain])
+			got.deleteRules(b, func(r nfnl.Rule) bool { return r.Chain == s.Chain || nfnl.Target(r) == s.Chain })
 			b.DeleteChain(tableName, s.Chain)
 		}
 	case slices.ContainsFunc(families, func(f policy.Family) bool { return f != family && got.has(f) }):
@@ -156,16 +163,24 @@ func (r *reading) leadsElsewhere(s policy.Settings) bool {
 	})
 }
 
-// planRemoveFamily leaves the rules of both families.
+// planRemoveFamily leaves the rules of both families, but for those that look into a set that goes.
 func planRemoveFamily(b *nfnl.Batch, family policy.Family, got *reading) {
-	for _, name := range slices.Sorted(maps.Keys(got.rules)) {
-		for _, r := range got.rules[name] {
-			if f, ok := familyOf(r); ok && f == family {
-				b.DeleteRule(r)
+	sets := got.setsOf(family)
+	got.deleteRules(b, func(r nfnl.Rule) bool {
+		f, ok := familyOf(r)
+		return ok && f == family || slices.ContainsFunc(sets, func(s set) bool { return nfnl.UsesSet(r, s.Name) })
+	})
+	for _, s := range sets {
+		b.DeleteSet(tableName, s.Name)
+	}
+}
+
+func (r *reading) deleteRules(b *nfnl.Batch, which func(nfnl.Rule) bool) {
+	for _, chain := range slices.Sorted(maps.Keys(r.rules)) {
+		for _, rule := range r.rules[chain] {
+			if which(rule) {
+				b.DeleteRule(rule)
 			}
 		}
-	}
-	for _, s := range got.setsOf(family) {
-		b.DeleteSet(tableName, s.Name)
 	}
 }

@@ -31,9 +31,15 @@ func after(t target) *reading {
 func TestPlan(t *testing.T) {
 	nothing := func() *reading { return &reading{} }
 	of := func(state ruleset.State) func() *reading {
-		return func() *reading { return after(aim(state, &reading{})) }
+		return func() *reading { return after(aim(state, &reading{}, InPlace)) }
 	}
 	defaults := goldenStates["default"]()
+	second := func(state ruleset.State) func() *reading {
+		return func() *reading {
+			former := after(aim(defaults, &reading{}, InPlace))
+			return after(aim(state, former, SecondSet))
+		}
+	}
 	noTen := goldenStates["default"]()
 	noTen.Tables[0].Destinations = slices.Clone(noTen.Tables[0].Destinations[:1])
 	random := goldenStates["default"]()
@@ -43,9 +49,10 @@ func TestPlan(t *testing.T) {
 		name      string
 		got       func() *reading
 		want      ruleset.State
+		way       changes
 		fill, use []string
 	}{
-		{"installation", nothing, defaults, []string{
+		{"installation", nothing, defaults, InPlace, []string{
 			"create table ip-masq-agent", "create set pods4", "create set keep4", "add to set pods4", "add to set keep4",
 		}, []string{
 			"create chain postrouting", "create chain IP-MASQ-AGENT",
@@ -54,18 +61,31 @@ func TestPlan(t *testing.T) {
 			"add rule to IP-MASQ-AGENT: fib daddr type local counter return",
 			"add rule to IP-MASQ-AGENT: counter masquerade fully-random",
 		}},
-		{"nothing changed", of(defaults), defaults, nil, nil},
-		{"destinations changed", of(defaults), noTen, []string{"delete from set keep4"}, nil},
-		{"a setting changed", of(defaults), random, nil, []string{
+		{"nothing changed", of(defaults), defaults, InPlace, nil, nil},
+		{"destinations changed", of(defaults), noTen, InPlace, []string{"delete from set keep4"}, nil},
+		{"destinations changed in a second set", of(defaults), noTen, SecondSet, []string{
+			"create set keep4.b", "add to set keep4.b",
+		}, []string{
+			"add rule to IP-MASQ-AGENT: ip daddr @keep4.b counter return", "delete rule from IP-MASQ-AGENT", "delete set keep4",
+		}},
+		{"destinations changed back", second(noTen), defaults, SecondSet, []string{
+			"create set keep4", "add to set keep4",
+		}, []string{
+			"add rule to IP-MASQ-AGENT: ip daddr @keep4 counter return", "delete rule from IP-MASQ-AGENT", "delete set keep4.b",
+		}},
+		{"nothing changed in the second set", second(noTen), noTen, SecondSet, nil, nil},
+		{"nothing changed in the second set, in place", second(noTen), noTen, InPlace, nil, nil},
+		{"destinations of the second set changed in place", second(noTen), defaults, InPlace, []string{"add to set keep4.b"}, nil},
+		{"a setting changed", of(defaults), random, InPlace, nil, []string{
 			"add rule to IP-MASQ-AGENT: counter masquerade", "delete rule from IP-MASQ-AGENT",
 		}},
-		{"IPv6 goes", of(dual), defaults, []string{"delete from set pods4"}, []string{
+		{"IPv6 goes", of(dual), defaults, InPlace, []string{"delete from set pods4"}, []string{
 			"delete rule from postrouting", "delete rule from IP-MASQ-AGENT", "delete set keep6", "delete set pods6",
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := test.got()
-			p := plans(aim(test.want, got), got)
+			p := plans(aim(test.want, got, test.way), got)
 			if diff := cmp.Diff([][]string{test.fill, test.use}, [][]string{steps(p.fill), steps(p.use)}); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
@@ -105,7 +125,7 @@ func TestClaim(t *testing.T) {
 }
 
 func TestMembersOf(t *testing.T) {
-	interval := setOf(keepSet(policy.IPv4), policy.IPv4)
+	interval := setOf(keepSets(policy.IPv4)[0], policy.IPv4)
 	el := func(address string, end bool) nfnl.Element { return nfnl.Element{Key: addresses(address)[0], End: end} }
 	for name, test := range map[string]struct {
 		elements []nfnl.Element

@@ -79,7 +79,7 @@ func probeTarget(family policy.Family, randomFully bool) target {
 		Family:       family,
 		Destinations: []policy.Destination{{Prefix: netip.PrefixFrom(address, family.Bits()), Verdict: policy.Keep}},
 		Pods:         []ruleset.Pod{{Owner: attachment.Owner{}.ID(), Address: address, Label: "probe"}},
-	}}}, &reading{})
+	}}}, &reading{}, InPlace)
 }
 
 // inTable moves a target to another table.

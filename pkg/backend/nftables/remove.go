@@ -17,7 +17,7 @@ import (
 func (b *Backend) Remove(ctx context.Context, s policy.Settings, family policy.Family) error {
 	err := session(ctx, func(c *nfnl.Conn) error {
 		return again(ctx, func() error {
-			got, err := read(ctx, c, s)
+			got, err := read(ctx, c)
 			if err != nil {
 				return err
 			}

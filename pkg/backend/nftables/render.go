@@ -9,10 +9,11 @@ import (
 )
 
 // Render prints the state in nft's syntax. It is what Apply leaves in the kernel, not what it sends: Apply sends the
-// difference. `nft list table inet ip-masq-agent` shows the same, with counts and other line breaks.
+// difference. `nft list table inet ip-masq-agent` shows the same, with counts and other line breaks, and on kernels where a
+// change fills a second set, every other time keep4.b and keep6.b in place of keep4 and keep6.
 func Render(state ruleset.State) string {
 	state.KeepChain = false
-	t := aim(state, &reading{})
+	t := aim(state, &reading{}, InPlace)
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", tableName)
 	for _, s := range t.sets {

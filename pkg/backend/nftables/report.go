@@ -17,7 +17,7 @@ func (b *Backend) Diff(got backend.Observed, want ruleset.State) []string {
 	if !observed {
 		now = &reading{}
 	}
-	t := aim(want, now)
+	t := aim(want, now, b.changes)
 	objects := nfnl.NewBatch()
 	now = planTable(objects, t, now)
 	planSets(objects, t, now)
@@ -56,9 +56,11 @@ func (b *Backend) Counters(ctx context.Context, s policy.Settings, family policy
 
 // describe finds the text of a rule that was read. One that is not ours is named by what it is made of.
 func describe(s policy.Settings, r nfnl.Rule) string {
-	for _, known := range chainRules(s, families) {
-		if sameRule(known, r) {
-			return known.Text
+	for i := range 2 {
+		for _, known := range chainRules(s, families, map[policy.Family]string{policy.IPv4: keepSets(policy.IPv4)[i], policy.IPv6: keepSets(policy.IPv6)[i]}) {
+			if sameRule(known, r) {
+				return known.Text
+			}
 		}
 	}
 	var names []string

@@ -52,17 +52,38 @@ func rootRule(s policy.Settings, f policy.Family) nfnl.Rule {
 }
 
 // chainRules are the rules of the shared chain. They do not depend on the destinations, which are in the sets.
-func chainRules(s policy.Settings, families []policy.Family) []nfnl.Rule {
+func chainRules(s policy.Settings, families []policy.Family, keep map[policy.Family]string) []nfnl.Rule {
 	var rules []nfnl.Rule
 	for _, f := range families {
-		rules = append(rules, keepRule(s, f))
+		rules = append(rules, keepRule(s, f, keep[f]))
 	}
 	local := newRule(s.Chain, localComment, addressType(unix.NFT_CMP_EQ, "local"), counter(), giveBack())
 	return append(append(rules, local), masqueradeRules(s)...)
 }
 
-func keepRule(s policy.Settings, f policy.Family) nfnl.Rule {
-	return newRule(s.Chain, keepComment, inSet(f, "daddr", keepSet(f)), counter(), giveBack())
+// keepRule looks into one of the sets of destinations.
+func keepRule(s policy.Settings, f policy.Family, set string) nfnl.Rule {
+	return newRule(s.Chain, keepComment, inSet(f, "daddr", set), counter(), giveBack())
+}
+
+// countOn lets a rule that looks into another set of destinations count on from the rule that it replaces.
+func countOn(r nfnl.Rule, former []nfnl.Rule) nfnl.Rule {
+	if r.Comment != keepComment {
+		return r
+	}
+	f, _ := familyOf(r)
+	for _, now := range former {
+		if of, ok := familyOf(now); !ok || of != f || now.Comment != keepComment {
+			continue
+		}
+		r.Exprs = slices.Clone(r.Exprs)
+		for i, e := range r.Exprs {
+			if nfnl.ExprName(e) == "counter" {
+				r.Exprs[i] = nfnl.CountOn(nfnl.Counted(now))
+			}
+		}
+	}
+	return r
 }
 
 // portProtocols are those whose source port masquerading can choose.

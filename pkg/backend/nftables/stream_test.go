@@ -23,18 +23,32 @@ import (
 // streamLong is the environment variable that asks for half a million flows and fifty changes at every size.
 const streamLong = "IPMASQ_STREAM_LONG"
 
+// ways are the ways to change destinations that are right on this kernel.
+func ways() []changes {
+	if changesOf(kernelRelease()) == SecondSet {
+		return []changes{SecondSet}
+	}
+	return []changes{InPlace, SecondSet}
+}
+
 // TestStreamDuringChanges sends new flows to destinations whose verdict stays the same, while prefixes beside and around them
 // come and go. No flow may be seen from the wrong address.
 func TestStreamDuringChanges(t *testing.T) {
 	netnstest.Require(t)
-	sizes, flows, changes := []int{64, 1000}, int64(60_000), 20
+	for _, way := range ways() {
+		t.Run(string(way), func(t *testing.T) { streamDuringChanges(t, way) })
+	}
+}
+
+func streamDuringChanges(t *testing.T, way changes) {
+	sizes, flows, changes := []int{64, 1000, 10_000}, int64(60_000), 20
 	if os.Getenv(streamLong) != "" {
-		sizes, flows, changes = []int{64, 1000, 10_000}, 500_000, 50
+		flows, changes = 500_000, 50
 	}
 	for _, size := range sizes {
 		t.Run(fmt.Sprintf("%d prefixes", size), func(t *testing.T) {
 			versions := streamVersions(size, 8)
-			s := newStream(t)
+			s := newStream(t, way)
 			s.apply(t, versions[0])
 			s.watch(probes(versions, 400, policy.Keep), probes(versions, 400, policy.Masquerade))
 			applied := 0
@@ -55,16 +69,16 @@ func TestStreamDuringChanges(t *testing.T) {
 // set that is put to use too early would have them masqueraded.
 func TestStreamDuringInstallation(t *testing.T) {
 	netnstest.Require(t)
-	rounds := 10
+	rounds, flows := 10, int64(60_000)
 	if os.Getenv(streamLong) != "" {
-		rounds = 50
+		rounds, flows = 50, 500_000
 	}
 	for _, size := range []int{64, 1000, 10_000} {
 		t.Run(fmt.Sprintf("%d prefixes", size), func(t *testing.T) {
 			versions := streamVersions(size, 1)
-			s := newStream(t)
+			s := newStream(t, ways()[0])
 			s.watch(probes(versions, 800, policy.Keep), nil)
-			for range rounds {
+			for i := 0; i < rounds || s.seen.Load() < flows; i++ {
 				s.apply(t, versions[0])
 				s.node(t, func(ctx context.Context) error { return New().Remove(ctx, policy.DefaultSettings(), policy.IPv4) })
 			}
@@ -114,7 +128,7 @@ func probes(versions [][]policy.Destination, n int, verdict policy.Verdict) []ne
 	folded := make([][]member, len(versions))
 	var candidates []netip.Addr
 	for i, v := range versions {
-		folded[i] = fold(policy.IPv4, v)
+		folded[i] = fold(policy.IPv4, v, true)
 		for _, m := range folded[i] {
 			candidates = append(candidates, m.first.Prev(), m.first, m.last, m.last.Next())
 		}
@@ -132,6 +146,7 @@ func probes(versions [][]policy.Destination, n int, verdict policy.Verdict) []ne
 
 // stream is a pod that sends without end, and a host that looks at every packet.
 type stream struct {
+	backend     *Backend
 	host        *netnstest.Node
 	pod         *netnstest.Pod
 	state       func([]policy.Destination) ruleset.State
@@ -142,8 +157,8 @@ type stream struct {
 	example     atomic.Pointer[string]
 }
 
-func newStream(t *testing.T) *stream {
-	s := &stream{host: netnstest.NewNode(t), stop: make(chan struct{}), done: make(chan error, 2), want: map[[4]byte][4]byte{}}
+func newStream(t *testing.T, way changes) *stream {
+	s := &stream{backend: NewWith(way), host: netnstest.NewNode(t), stop: make(chan struct{}), done: make(chan error, 2), want: map[[4]byte][4]byte{}}
 	s.pod = s.host.AddPod(t, "pod", "10.244.0.5")
 	// The host has no such address and does not forward: it drops what it has seen.
 	s.host.Run(t, "ip", "route", "add", "20.0.0.0/8", "via", s.host.Corp.IPv4.String())
@@ -166,9 +181,9 @@ func (s *stream) node(t *testing.T, call func(context.Context) error) {
 func (s *stream) apply(t *testing.T, destinations []policy.Destination) (changed bool) {
 	t.Helper()
 	s.node(t, func(ctx context.Context) error {
-		got, err := New().Observe(ctx, policy.DefaultSettings(), policy.IPv4)
+		got, err := s.backend.Observe(ctx, policy.DefaultSettings(), policy.IPv4)
 		if err == nil {
-			changed, err = New().Apply(ctx, got, s.state(destinations))
+			changed, err = s.backend.Apply(ctx, got, s.state(destinations))
 		}
 		return err
 	})

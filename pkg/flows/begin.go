@@ -1,0 +1,171 @@
+package flows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// Change is a change of the rules. Connections that begin while it is made can get the verdict of before, or none at all, and
+// keep it, so those are compared with the policy by the address that they carry.
+type Change struct {
+	mode Mode
+	sock *nl.NetlinkSocket // nil where the kernel does not report connections
+
+	started       map[tuple]bool // until ended is closed, the listener's
+	ending, ended chan struct{}
+}
+
+// Begin is called before the rules change. From then on it takes note of every connection that begins, until End.
+func Begin(mode Mode) *Change {
+	c := &Change{mode: mode, started: map[tuple]bool{}, ending: make(chan struct{}), ended: make(chan struct{})}
+	if mode == None {
+		return c
+	}
+	sock, err := nl.Subscribe(unix.NETLINK_NETFILTER, unix.NFNLGRP_CONNTRACK_NEW)
+	if err != nil {
+		return c
+	}
+	// Room for some thousand connections; what is lost beyond that keeps its address, as it would without all this.
+	_ = sock.SetReceiveBufferSize(4<<20, true)
+	timeout := unix.NsecToTimeval(listenTurn.Nanoseconds())
+	_ = sock.SetReceiveTimeout(&timeout)
+	c.sock = sock
+	go c.listen()
+	return c
+}
+
+// The limits of listening: how long one wait lasts, after which the end is noticed, and how many connections are noted.
+const (
+	listenTurn = 50 * time.Millisecond
+	maxStarted = 1 << 16
+)
+
+// listen takes in notifications, and ends when it was told to and none is left.
+func (c *Change) listen() {
+	defer close(c.ended)
+	for {
+		messages, _, err := c.sock.Receive()
+		for _, m := range messages {
+			if t, ok := originalTuple(m.Data); ok && len(c.started) < maxStarted {
+				c.started[t] = true
+			}
+		}
+		select {
+		case <-c.ending:
+			if errors.Is(err, unix.EAGAIN) {
+				return
+			}
+		default:
+		}
+		if err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENOBUFS) {
+			return
+		}
+	}
+}
+
+// stop returns the connections that began.
+func (c *Change) stop() map[tuple]bool {
+	if c.sock != nil {
+		close(c.ending)
+		<-c.ended
+		c.sock.Close()
+		c.sock = nil
+	}
+	return c.started
+}
+
+// End ends the connections of the sources whose verdict differs between the policies, and those that began since Begin and
+// contradict the policy now, in every zone. It returns how many.
+func (c *Change) End(ctx context.Context, former, now policy.Policy, sources []netip.Addr) (int, error) {
+	started := c.stop()
+	if c.mode == None || len(sources) == 0 {
+		return 0, nil
+	}
+	ended := 0
+	var failures []error
+	local := localAddresses()
+	for _, family := range []policy.Family{policy.IPv4, policy.IPv6} {
+		s := newSelection(ctx, c.mode, family, former, now, sources)
+		if s == nil {
+			continue
+		}
+		s.local, s.started = local, started
+		n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inetFamily(family), s)
+		ended += int(n) //nolint:gosec // a count of entries in memory
+		if err == nil {
+			err = s.kept.keepEnded(ctx, family)
+		}
+		if err != nil {
+			failures = append(failures, fmt.Errorf("%s connections: %w", family, err))
+		}
+	}
+	return ended, errors.Join(failures...)
+}
+
+// The attributes of a notification (linux/netfilter/nfnetlink_conntrack.h).
+const (
+	familyHeader  = 4
+	tupleOriginal = 1
+	tupleIP       = 1
+	tupleProto    = 2
+	ipv4Source    = 1
+	ipv4To        = 2
+	ipv6Source    = 3
+	ipv6To        = 4
+	protoNumber   = 1
+	protoFrom     = 2
+	protoTo       = 3
+)
+
+// originalTuple reads who calls whom out of a notification.
+func originalTuple(data []byte) (t tuple, ok bool) {
+	if len(data) < familyHeader {
+		return tuple{}, false
+	}
+	var forward netlink.IPTuple
+	each(data[familyHeader:], func(typ uint16, value []byte) {
+		if typ != tupleOriginal {
+			return
+		}
+		each(value, func(typ uint16, value []byte) {
+			each(value, func(field uint16, value []byte) { fill(&forward, typ, field, value) })
+		})
+	})
+	return tupleOf(forward), len(forward.SrcIP) > 0 && len(forward.DstIP) > 0
+}
+
+func fill(t *netlink.IPTuple, typ, field uint16, value []byte) {
+	switch {
+	case typ == tupleIP && (field == ipv4Source || field == ipv6Source):
+		t.SrcIP = net.IP(value)
+	case typ == tupleIP && (field == ipv4To || field == ipv6To):
+		t.DstIP = net.IP(value)
+	case typ == tupleProto && field == protoNumber && len(value) == 1:
+		t.Protocol = value[0]
+	case typ == tupleProto && field == protoFrom && len(value) == 2:
+		t.SrcPort = uint16(value[0])<<8 | uint16(value[1])
+	case typ == tupleProto && field == protoTo && len(value) == 2:
+		t.DstPort = uint16(value[0])<<8 | uint16(value[1])
+	}
+}
+
+// each visits attributes; one that does not fit ends the walk.
+func each(data []byte, visit func(typ uint16, value []byte)) {
+	attrs, err := nl.ParseRouteAttr(data)
+	if err != nil {
+		return
+	}
+	for _, a := range attrs {
+		visit(a.Attr.Type&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), a.Value)
+	}
+}

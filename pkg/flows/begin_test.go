@@ -1,0 +1,61 @@
+package flows
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// TestStartedDuringChange: the policy keeps all addresses, before and after, and a rule that stands for a wrong verdict
+// masquerades what pods send. A connection that began while the rules changed is ended, an older one is other software's doing.
+func TestStartedDuringChange(t *testing.T) {
+	netnstest.Require(t, "nft", "conntrack")
+	for _, mode := range []Mode{Changed, UDP, None} {
+		t.Run(string(mode), func(t *testing.T) {
+			n := netnstest.NewNode(t)
+			pod := n.AddPod(t, "pod", "10.244.0.5", "fd00:244::5")
+			n.Run(t, "nft", "table inet x { chain c { type nat hook postrouting priority 90; ip saddr 10.244.0.5 masquerade; ip6 saddr fd00:244::5 masquerade; }; }")
+			s := policy.DefaultSettings()
+			s.IPv6 = true
+			p := policyOf(s, "0.0.0.0/0", "::/0")
+			seen := func(network string) {
+				for _, to := range []netip.Addr{n.Internet.IPv4, n.Internet.IPv6} {
+					if got, err := pod.Seen(network, to); err != nil || got.Addr() == pod.Addrs[0] || got.Addr() == pod.Addrs[1] {
+						t.Fatalf("%v, %v", got, err)
+					}
+				}
+			}
+			tracked := func(protocol string) (count int) {
+				for _, family := range []string{"ipv4", "ipv6"} {
+					count += strings.Count(n.Run(t, "conntrack", "-L", "-f", family, "-p", protocol), "sport=") / 2
+				}
+				return count
+			}
+			seen("udp")
+			seen("tcp")
+			var c *Change
+			_ = n.Do(func() error { c = Begin(mode); return nil })
+			seen("udp")
+			seen("tcp")
+			var ended int
+			err := n.Do(func() (err error) {
+				ended, err = c.End(context.Background(), p, p, pod.Addrs)
+				return err
+			})
+			want := map[Mode][3]int{Changed: {4, 2, 2}, UDP: {2, 2, 4}, None: {0, 4, 4}}[mode]
+			if got := [3]int{ended, tracked("udp"), tracked("tcp")}; err != nil || got != want {
+				t.Errorf("ended, left of UDP, left of TCP: %v, want %v (%v)", got, want, err)
+			}
+		})
+	}
+}
+
+// FuzzOriginalTuple: what the kernel never sends must not break the decoder either.
+func FuzzOriginalTuple(f *testing.F) {
+	f.Add([]byte{2, 0, 0, 0, 12, 0, 1, 128, 8, 0, 1, 128, 4, 0, 1, 0})
+	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = originalTuple(data) })
+}
