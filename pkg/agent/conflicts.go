@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -11,38 +12,57 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// conflictInterval is how often the daemon looks for what defeats the policy: reading other people's rules takes processes, and
-// a network plugin that masquerades on its own does not come and go.
+// conflictInterval is how often the daemon looks for what defeats the policy: reading other software's rules takes processes,
+// and a network plugin that masquerades by itself does not come and go.
 const conflictInterval = 10 * time.Minute
 
-// sentry logs each conflict once while it lasts.
-type sentry struct {
-	options Options
-	log     *slog.Logger
-	policy  policy.Policy
-	looked  time.Time
-	known   map[conflicts.Conflict]bool
+// conflictSearch is what a search is about.
+type conflictSearch struct {
+	policy      policy.Policy
+	attachments []attachment.Attachment
 }
 
-// look runs at start, when the policy changed, and now and then.
-func (s *sentry) look(ctx context.Context, p policy.Policy, records func() ([]attachment.Attachment, error)) {
-	if time.Since(s.looked) < conflictInterval && s.policy.Equal(p) {
+// conflictReporter logs each conflict once while it lasts.
+type conflictReporter struct {
+	options  Options
+	log      *slog.Logger
+	policy   policy.Policy
+	searched time.Time
+	known    map[conflicts.Conflict]bool
+
+	lastLogged string
+}
+
+// search looks at start, when the policy changed, and now and then.
+func (r *conflictReporter) search(ctx context.Context, s conflictSearch) {
+	if time.Since(r.searched) < conflictInterval && r.policy.Equal(s.policy) {
 		return
 	}
-	s.looked, s.policy = time.Now(), p
-	attachments, _ := records()
-	found, err := conflicts.Find(ctx, conflictQuery(s.options, p, attachments))
-	if err != nil {
-		s.log.Debug("could not look everywhere for conflicting rules", "error", err)
+	r.searched, r.policy = time.Now(), s.policy
+	searchCtx, cancel := context.WithTimeout(ctx, syncTime)
+	defer cancel()
+	found, err := conflicts.Find(searchCtx, conflictQuery(r.options, s.policy, s.attachments))
+	if ctx.Err() != nil {
+		return // the daemon ends
 	}
+	r.warn(err)
 	now := make(map[conflicts.Conflict]bool, len(found))
 	for _, c := range found {
 		now[c] = true
-		if !s.known[c] {
-			s.log.Warn("something else decides about pods' addresses", "owner", c.Owner, "where", c.Where, "rule", c.Rule, "fix", c.Fix)
+		if !r.known[c] {
+			r.log.Warn("conflicting NAT rule found", "owner", c.Owner, "where", c.Where, "rule", c.Rule, "fix", c.Fix)
 		}
 	}
-	s.known = now
+	r.known = now
+}
+
+// warn logs what could not be searched, once while it lasts.
+func (r *conflictReporter) warn(err error) {
+	text := fmt.Sprint(err)
+	if err != nil && text != r.lastLogged {
+		r.log.Warn("not everything could be searched for conflicting NAT rules", "error", err)
+	}
+	r.lastLogged = text
 }
 
 func conflictQuery(o Options, p policy.Policy, attachments []attachment.Attachment) conflicts.Query {

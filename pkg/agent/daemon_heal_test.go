@@ -11,10 +11,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/agent"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 )
 
-// damages are what strangers do to our rules, and a daemon has to undo at the next resync.
+// damages are what other software does to our rules, and a daemon has to undo at the next resync.
 var damages = []struct{ name, script string }{
 	{"flushed chain", "iptables -t nat -F IP-MASQ-AGENT"},
 	{"flushed pods' chain", "iptables -t nat -F IP-MASQ-AGENT-PODS"},
@@ -24,7 +25,7 @@ var damages = []struct{ name, script string }{
 	{"deleted pod rule", "iptables -t nat -D IP-MASQ-AGENT-PODS 1"},
 	{"duplicate root rule", "iptables -t nat -S POSTROUTING | grep -v -- '-j OTHERS' | grep '^-A' | sed 's/^-A/iptables -t nat -A/' | sh"},
 	{"duplicate pod rule", "iptables -t nat -S IP-MASQ-AGENT-PODS | grep '^-A' | sed 's/^-A/iptables -t nat -A/' | sh"},
-	{"rule of a stranger in our chain", "iptables -t nat -I IP-MASQ-AGENT -s 10.9.9.9 -j ACCEPT"},
+	{"other software's rule in our chain", "iptables -t nat -I IP-MASQ-AGENT -s 10.9.9.9 -j ACCEPT"},
 	{"all of it", "iptables -t nat -F POSTROUTING && iptables -t nat -F IP-MASQ-AGENT && iptables -t nat -F IP-MASQ-AGENT-PODS && " +
 		"iptables -t nat -X IP-MASQ-AGENT-PODS && iptables -t nat -X IP-MASQ-AGENT && iptables -t nat -A POSTROUTING -j OTHERS"},
 }
@@ -67,7 +68,7 @@ func (r *rig) standing(t *testing.T) []string {
 	return append(lines, strings.Join(chain, ""))
 }
 
-// TestDaemonHealsUnderABadConfig breaks the file: rules still come back, the error is told once per change, and a good file is
+// TestDaemonHealsUnderABadConfig breaks the file: rules still come back, the error is logged once per change, and a good file is
 // taken up.
 func TestDaemonHealsUnderABadConfig(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
@@ -81,8 +82,8 @@ func TestDaemonHealsUnderABadConfig(t *testing.T) {
 				r.Try(t, r.flush...)
 				r.eventually(t, agent, "the rules of the last good policy", func() bool { return r.rules(t) == want })
 			}
-			if said := strings.Count(agent.Output(), "the config is bad"); said != i+1 {
-				t.Errorf("after %d changes the error is in the log %d times\n%s", i+1, said, agent.Output())
+			if lines := strings.Count(agent.Output(), `level=ERROR msg="the config is bad" inForce="last good config, because the present one is bad"`); lines != i+1 {
+				t.Errorf("after %d changes the error is in the log %d times\n%s", i+1, lines, agent.Output())
 			}
 		}
 		if status, body := r.probe("/livez"); status != http.StatusOK {
@@ -98,10 +99,10 @@ func TestDaemonHealsUnderABadConfig(t *testing.T) {
 
 // TestDaemonStartsUnderABadConfig has no last good policy in memory: the persisted one counts, and else the defaults.
 func TestDaemonStartsUnderABadConfig(t *testing.T) {
-	for _, c := range []struct{ name, persisted, says string }{
-		{"persisted", `{"settings":{"chain":"IP-MASQ-AGENT","sources":"pods","ipv6":false,"randomFully":true},"nonMasqueradeCIDRs":["10.7.0.0/16"],"masqLinkLocal":false,"masqLinkLocalIPv6":false}`, "10.7.0.0/16"},
-		{"nothing persisted", "", "172.16.0.0/12"},
-		{"persisted in pieces", `{"settings":{"chain":`, "172.16.0.0/12"},
+	for _, c := range []struct{ name, persisted, says, logs string }{
+		{"persisted", `{"settings":{"chain":"IP-MASQ-AGENT","sources":"pods","ipv6":false,"randomFully":true},"nonMasqueradeCIDRs":["10.7.0.0/16"],"masqLinkLocal":false,"masqLinkLocalIPv6":false}`, "10.7.0.0/16", string(agent.OriginPersisted)},
+		{"nothing persisted", "", "172.16.0.0/12", string(agent.OriginFallback)},
+		{"persisted in pieces", `{"settings":{"chain":`, "172.16.0.0/12", string(agent.OriginFallback)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			each(t, func(t *testing.T, r *rig) {
@@ -109,13 +110,16 @@ func TestDaemonStartsUnderABadConfig(t *testing.T) {
 					overwrite(t, filepath.Join(r.DataDir, "policy.json"), c.persisted)
 				}
 				r.Write(t, "masqLinkLocal: 1\n")
-				agent := r.start(t)
-				r.waitUnready(t, agent, "masqLinkLocal is the number 1")
+				daemon := r.start(t)
+				r.waitUnready(t, daemon, "masqLinkLocal is the number 1")
 				if got := r.rules(t); !strings.Contains(got, c.says) {
-					t.Errorf("want %s in\n%s\n%s", c.says, got, agent.Output())
+					t.Errorf("want %s in\n%s\n%s", c.says, got, daemon.Output())
+				}
+				if log := daemon.Output(); !strings.Contains(log, "the config is bad\" inForce=\""+c.logs+"\"") {
+					t.Errorf("want %q in the log:\n%s", c.logs, log)
 				}
 				r.Write(t, never+"nonMasqueradeCIDRs: [10.8.0.0/16]\n")
-				r.waitReady(t, agent)
+				r.waitReady(t, daemon)
 				if got := read(t, filepath.Join(r.DataDir, "policy.json")); !strings.Contains(got, "10.8.0.0/16") {
 					t.Errorf("persisted then: %s", got)
 				}
@@ -170,8 +174,8 @@ func TestDaemonWritesNothing(t *testing.T) {
 		if diff := cmp.Diff(handles, r.Run(t, "nft", "-a", "list", "ruleset")); diff != "" {
 			t.Errorf("the ruleset changed:\n%s", diff)
 		}
-		if said := strings.Count(agent.Output(), "rules are in place"); said != 1 {
-			t.Errorf("said %d times that rules are in place:\n%s", said, agent.Output())
+		if lines := strings.Count(agent.Output(), "rules put in place"); lines != 1 {
+			t.Errorf("the log has %d times that rules were put in place:\n%s", lines, agent.Output())
 		}
 	})
 }

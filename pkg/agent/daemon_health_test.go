@@ -14,27 +14,33 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
-// TestDaemonProbes follows the probes through a lock that somebody else holds from before the start on. Everybody gives up on
-// it with one clear sentence within 15 seconds.
+// TestDaemonProbes follows the probes through a lock that another process holds from before the start on. Command and daemon
+// give up on it with one clear sentence within 15 seconds; the daemon goes on trying.
 func TestDaemonProbes(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.Write(t, often)
 		release := lock(t, filepath.Join(r.StateDir, "lock"))
-		agent := r.start(t)
-		r.waitUnready(t, agent, "not read back from the kernel yet")
-		r.alive(t)
 		start := time.Now()
 		got := r.Agent(t, "sync")
 		if took := time.Since(start); got.Code != 1 || took > 15*time.Second || !strings.Contains(got.Stderr, "is held by process") {
 			t.Errorf("sync: exit %d after %s\n%s", got.Code, took, got.Stderr)
 		}
-		r.waitUnready(t, agent, "is held by process")
+		agent := r.start(t)
+		r.waitUnready(t, agent, "not read back from the kernel yet")
+		r.alive(t)
+		netnstest.Eventually(t, 15*time.Second, "the holder of the lock in /readyz", func() bool {
+			status, body := r.probe("/readyz")
+			return status == http.StatusServiceUnavailable && strings.Contains(body, "is held by process")
+		})
 		r.alive(t)
 		release()
 		r.waitReady(t, agent)
 		r.alive(t)
 		if status, _ := r.probe("/"); status != http.StatusNotFound {
 			t.Errorf("/ answers %d", status)
+		}
+		if status, body := r.probe("/metrics"); status != http.StatusOK || !strings.Contains(body, "\nip_masq_agent_ready 1\n") {
+			t.Errorf("/metrics: %d\n%s", status, body)
 		}
 	})
 }
@@ -91,13 +97,13 @@ func TestDaemonWithoutIPTables(t *testing.T) {
 			return append([]string{"unshare", "--mount", "sh", "-c", hide, later}, line...)
 		}
 		program := multi(t, r)
-		agent := r.Start(t, netnstest.Cmd{Args: hidden(r.Command("run", "--backend=iptables"))})
-		r.waitUnready(t, agent, "no usable backend")
-		r.alive(t)
 		got := r.Try(t, hidden(r.Command("sync", "--backend=iptables"))...)
 		if got.Code != 1 || !strings.Contains(got.Stderr, "install iptables") {
 			t.Errorf("sync: exit %d\n%s", got.Code, got.Stderr)
 		}
+		agent := r.Start(t, netnstest.Cmd{Args: hidden(r.Command("run", "--backend=iptables"))})
+		r.waitUnready(t, agent, "no usable backend")
+		r.alive(t)
 		install(t, program, later, r.Name)
 		r.waitReady(t, agent)
 		if got := r.rules(t); !strings.Contains(got, "10.0.0.0/8") {

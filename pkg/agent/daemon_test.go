@@ -95,6 +95,12 @@ func TestDaemonReloads(t *testing.T) {
 			if err := os.Remove(r.Config); err != nil {
 				t.Fatal(err)
 			}
+			r.waitUnready(t, agent, r.Config+": cannot be read: no such file")
+			if got := r.rules(t); strings.Contains(got, "172.16.0.0/12") {
+				t.Errorf("the last good policy did not stay:\n%s", got)
+			}
+			r.Write(t, never)
+			r.waitReady(t, agent)
 			r.eventually(t, agent, "the defaults", func() bool { return strings.Contains(r.rules(t), "172.16.0.0/12") })
 		})
 	})

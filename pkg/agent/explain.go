@@ -2,7 +2,6 @@ package agent
 
 import (
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -22,22 +21,22 @@ type explanation struct {
 
 // explain names the verdict for the first packet from a source to a destination, and the reason. It looks at the policy and
 // the records, not at the kernel: status says whether those are equal.
-func (p Program) explain(o Options, _ []string) int {
-	n := newNode(o, slog.New(slog.DiscardHandler))
+func (p Program) explain(o Options, _ []string) error {
+	n := newNode(o, discard())
 	inForce, _, err := inForce(o, n)
 	if err != nil {
 		_, _ = fmt.Fprintln(p.Stderr, "ip-masq-agent: the config is bad, explaining the policy in force instead:", err)
 	}
 	records, err := n.Records()
 	if err != nil {
-		return p.failed(err)
+		return err
 	}
 	e := explainPolicy(inForce, records, localAddresses(), o.Source, o.Destination)
 	if o.Format == "json" {
 		return p.printJSON(e)
 	}
 	_, _ = fmt.Fprintf(p.Stdout, "%s -> %s: %s: %s\n", e.Source, e.Destination, e.Verdict, e.Reason)
-	return exitOK
+	return nil
 }
 
 // explainPolicy follows a packet through the rules, in their order.

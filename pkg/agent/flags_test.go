@@ -43,30 +43,33 @@ func invoke(t *testing.T, args ...string) netnstest.Result {
 var misuses = []struct{ line, says string }{
 	{"--no-such-flag", "no-such-flag"},
 	{"run --no-such-flag=1", "no-such-flag"},
-	{"syn", `unknown command "syn": want one of run, sync, render,`},
+	{"syn", `unknown command "syn": did you mean sync? (see ip-masq-agent --help)`},
+	{"mend", `unknown command "mend": want one of cleanup, explain, lint, render, run, status, sync`},
+	{"sync --confg=/etc/a", "unknown flag --confg: did you mean --config? (see ip-masq-agent sync --help)"},
 	{"'' ", "unknown command"},
-	{"--masq-chain=ABCDEFGHIJKLMNOPQRSTUVWX", "--masq-chain: chain name \"ABCDEFGHIJKLMNOPQRSTUVWX\" has 24 characters: want at most 23"},
+	{"--masq-chain=ABCDEFGHIJKLMNOPQRSTUVWX", "\"--masq-chain\" flag: chain name \"ABCDEFGHIJKLMNOPQRSTUVWX\" has 24 characters: want at most 23"},
 	{"render --masq-chain=", "--masq-chain"},
 	{"render --masq-chain=-A", "--masq-chain"},
 	{"render --masq-chain=A;B", "--masq-chain"},
 	{"--to-ports=0-70000", "--to-ports"},
-	{"sync --to-ports=42-41", "--to-ports: port range \"42-41\": want FIRST-LAST or one port, between 1 and 65535"},
+	{"sync --to-ports=42-41", "\"--to-ports\" flag: port range \"42-41\": want FIRST-LAST or one port, between 1 and 65535"},
 	{"render --to-ports=1,,2", "--to-ports"},
-	{"--backend=ipfw", `--backend: backend "ipfw": want one of`},
-	{"sync --sources=some", `--sources: sources "some": want "pods" or "all"`},
+	{"--backend=ipfw", `"--backend" flag: backend "ipfw": want one of`},
+	{"sync --sources=some", `"--sources" flag: sources "some": want "pods" or "all"`},
 	{"sync --sources=", "--sources"},
-	{"--metrics-bind-address=localhost", `--metrics-bind-address "localhost": want HOST:PORT, such as 127.0.0.1:10278`},
+	{"--metrics-bind-address=localhost", `"localhost" for "--metrics-bind-address" flag: want HOST:PORT, such as 127.0.0.1:10278`},
 	{"--metrics-bind-address=127.0.0.1:http2", "--metrics-bind-address"},
 	{"--metrics-bind-address=127.0.0.1:70000", "--metrics-bind-address"},
 	{"--enable-ipv6=maybe", "enable-ipv6"},
 	{"--v=loud", "-v"},
 	{"run extra", `run takes no arguments, not ["extra"]`},
-	{"--enable-ipv6 false", `run takes no arguments, not ["false"]`},
+	{"--enable-ipv6 false", `a switch takes its value after "="`},
+	{"run --log-format=xml", `"xml" for "--log-format" flag: want text or json`},
 	{"sync extra", "sync takes no arguments"},
 	{"render extra", "render takes no arguments"},
 	{"lint", "lint takes one FILE"},
 	{"lint a b", "lint takes one FILE"},
-	{"lint --output=xml a", `--output "xml": want text or json`},
+	{"lint --output=xml a", `"xml" for "--output" flag: want text or json`},
 	{"lint --masq-chain=A a", "masq-chain"},
 	{"render --metrics-bind-address=127.0.0.1:1", "metrics-bind-address"},
 	{"--config=", "--config"},
@@ -108,7 +111,7 @@ var promised = map[string]string{
 }
 
 func TestHelp(t *testing.T) {
-	listed := regexp.MustCompile(`(?m)^  --([a-z0-9-]+)`)
+	listed := regexp.MustCompile(`(?m)^  +(?:-h, )?--([a-z0-9-]+)`)
 	for command, flags := range promised {
 		got := invoke(t, command, "--help")
 		names := map[string]bool{}
@@ -133,11 +136,13 @@ func TestHelp(t *testing.T) {
 func TestUsage(t *testing.T) {
 	usage := invoke(t, "--help")
 	for _, line := range []string{"-h", "help", "--help"} {
-		if got := invoke(t, line); got.Code != 0 || !strings.HasPrefix(got.Stdout, "usage: ip-masq-agent [COMMAND] [FLAGS]\n") {
+		if got := invoke(t, line); got.Code != 0 || !strings.Contains(got.Stdout, "Usage:\n  ip-masq-agent [flags]\n  ip-masq-agent [command]\n") {
 			t.Errorf("%s: %+v", line, got)
 		}
 	}
-	commands := regexp.MustCompile(`(?m)^  ([a-z]+) `).FindAllStringSubmatch(usage.Stdout, -1)
+	_, list, _ := strings.Cut(usage.Stdout, "Available Commands:\n")
+	list, _, _ = strings.Cut(list, "\n\n")
+	commands := regexp.MustCompile(`(?m)^  ([a-z]+) `).FindAllStringSubmatch(list, -1)
 	if len(commands) < 4 {
 		t.Errorf("want four commands at least:\n%s", usage.Stdout)
 	}

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -10,19 +9,18 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/filelock"
 )
 
-const holderFile = "agent.lock"
-
-// holderWait lets an agent that is being replaced end first.
+// holderWait lets an agent that is being replaced, or a command that is about to finish, end first.
 const holderWait = time.Second
 
-// hold makes this process the only agent of a state directory until it ends, or says who is.
+// hold makes this process the only one that changes the node until the lock is released. The error is a *filelock.HeldError
+// while another one does.
 func hold(stateDir string) (*filelock.Lock, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), holderWait)
 	defer cancel()
-	lock, err := filelock.Acquire(ctx, filepath.Join(stateDir, holderFile), filelock.Exclusive)
-	var held *filelock.HeldError
-	if errors.As(err, &held) {
-		return nil, fmt.Errorf("another agent runs on this node: %w; end it first, or give this one its own --state-dir", err)
-	}
-	return lock, err
+	return filelock.Acquire(ctx, filepath.Join(stateDir, "agent.lock"), filelock.Exclusive)
+}
+
+// anotherAgent says who holds the node, and what to do about it.
+func anotherAgent(held error, fix string) error {
+	return fmt.Errorf("another agent runs on this node: %w; %s", held, fix)
 }

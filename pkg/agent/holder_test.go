@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,23 +19,19 @@ const addConfig = `{"cniVersion":"1.0.0","name":"pods","type":"ip-masq","stateDi
 // first of all; agent, plugin, and the agent's commands go on as if he was not there.
 func TestLocksOfAnUnprivilegedUser(t *testing.T) {
 	eachIPTables(t, func(t *testing.T, r *rig) {
+		r.add(t, "one") // which leaves the plugin's files
+		r.Sync(t)
 		former := filepath.Join(r.StateDir, "agent.lock")
-		err := os.Chmod(r.StateDir, 0o755)
-		if err == nil {
-			err = os.WriteFile(former, []byte("4711\n"), 0o644)
-		}
+		err := errors.Join(os.Chmod(r.StateDir, 0o755), os.Remove(former), os.WriteFile(former, []byte("4711\n"), 0o644))
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.add(t, "one") // which leaves the plugin's files
-		r.Sync(t)
 		locked := testkit.LockAsNobody(t, r.StateDir, r.DataDir, r.ConfDir, r.CacheDir)
 		if !slices.Contains(locked, former) || !slices.Contains(locked, r.StateDir) {
 			t.Fatalf("the user locked %v only", locked)
 		}
 		r.startReady(t)
 		r.add(t, "two")
-		r.Sync(t)
 		if got := r.Agent(t, "run"); got.Code != 1 || !strings.Contains(got.Stderr, "agent.lock is held by process") {
 			t.Errorf("a second agent: exit %d, %s", got.Code, got.Stderr)
 		}

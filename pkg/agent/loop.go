@@ -2,125 +2,99 @@ package agent
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
-	"github.com/ip-masq/ip-masq-cni/pkg/backend"
-	"github.com/ip-masq/ip-masq-cni/pkg/nfevents"
-	"github.com/ip-masq/ip-masq-cni/pkg/node"
+	"github.com/ip-masq/ip-masq-cni/pkg/cli"
 )
 
-// Times of the loop. A failed sync is tried again soon, then less and less often, but never less often than a resync.
-const (
-	syncTime   = 30 * time.Second
-	firstRetry = 500 * time.Millisecond
-	// After a sync that a foreign change asked for, the next such one waits this long, and this many times as long as it took.
-	shortestRest = 200 * time.Millisecond
-	restFactor   = 10
-)
-
-// loop is the daemon: one sync function, and several reasons to call it.
+// loop is the daemon's heart: one function that syncs, and several reasons to call it. It never runs two at once.
 type loop struct {
-	node   *node.Node
-	source *source
-	health *health
-	sentry *sentry
-	log    *slog.Logger
-	retry  time.Duration
-	said   string
-	deaf   bool // the backend in use is one whose changes the kernel does not report
+	sync func(ctx context.Context, reason string) outcome
+	log  *slog.Logger
+
+	configChanges <-chan struct{}
+	ruleChanges   <-chan struct{} // the kernel reports that somebody changed rules
+	hangups       <-chan os.Signal
 }
 
-// run syncs until ctx ends: at start, when the config changes, on SIGHUP, every resync interval, and when somebody changed the
-// kernel's rules. Only the last has to wait: a storm of foreign changes gets a bounded share of one core.
-func (l *loop) run(ctx context.Context, configPath string) {
-	changed, meddled := make(chan struct{}, 1), make(chan struct{}, 1)
-	go watch(ctx, configPath, changed)
-	if err := nfevents.Watch(ctx, meddled); err != nil {
-		l.log.Info("the kernel does not report changes of rules; they are repaired at every resync", "reason", err)
+// run syncs until ctx ends: at start, when the config changes, on SIGHUP, every resync interval, soon after a failure, and when
+// somebody changed the kernel's rules.
+func (l *loop) run(ctx context.Context) {
+	var s schedule
+	for reason := "start"; reason != ""; reason = l.wait(ctx, &s) {
+		o := l.sync(ctx, reason)
+		s.end(time.Now(), o)
 	}
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
-	for {
-		began := time.Now()
-		due := time.After(l.turn(ctx))
-		ended := time.Now()
-		rest := min(max(shortestRest, restFactor*ended.Sub(began)), l.source.interval)
-		meddledNow := meddled
-		if l.deaf {
-			meddledNow = nil
-		}
+}
+
+// wait returns at the next reason to sync, empty when ctx ended. Only a change of rules has to wait, for as long as the
+// schedule says.
+func (l *loop) wait(ctx context.Context, s *schedule) (reason string) {
+	reason = "resync interval"
+	if s.last.failed {
+		reason = "retry"
+	}
+	for changed := false; ; {
+		timer := time.NewTimer(time.Until(s.next(changed)))
 		select {
 		case <-ctx.Done():
-			return
-		case <-changed:
-		case <-hangup:
-		case <-due:
-		case <-meddledNow:
-			l.rest(ctx, time.Until(ended.Add(rest)), changed, hangup)
+			reason = ""
+		case <-l.configChanges:
+			reason = "config changed"
+		case <-l.hangups:
+			reason = "SIGHUP"
+		case <-l.ruleChanges:
+			l.log.Log(ctx, cli.V(6), "the kernel reports a change of rules")
+			changed = true
+			if !s.last.failed && !s.last.ignoreKernel {
+				reason = "rules changed"
+			}
+			timer.Stop()
+			continue
+		case <-timer.C:
 		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return ""
+		}
+		return reason
 	}
 }
 
-// rest waits, unless there is a reason that does not wait.
-func (l *loop) rest(ctx context.Context, d time.Duration, changed <-chan struct{}, hangup <-chan os.Signal) {
+// background runs a job beside the loop: one at a time, and always on the newest state that it was given, so that what is slow
+// neither delays a repair nor piles up.
+type background[T any] struct {
+	pending chan T
+	merge   func(older, newer T) T
+}
+
+// startBackground runs job until ctx ends. merge joins a state that no job took yet with a newer one.
+func startBackground[T any](ctx context.Context, job func(context.Context, T), merge func(older, newer T) T) *background[T] {
+	b := &background[T]{pending: make(chan T, 1), merge: merge}
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case state := <-b.pending:
+				job(ctx, state)
+			}
+		}
+	}()
+	return b
+}
+
+// submit never waits. It is for one goroutine, the loop's.
+func (b *background[T]) submit(state T) {
 	select {
-	case <-ctx.Done():
-	case <-changed:
-	case <-hangup:
-	case <-time.After(d):
+	case older := <-b.pending:
+		state = b.merge(older, state)
+	default:
 	}
+	b.pending <- state
 }
 
-// turn syncs once and returns how long to wait for the next.
-func (l *loop) turn(ctx context.Context) time.Duration {
-	policy, configErr := l.source.load()
-	ctx, cancel := context.WithTimeout(ctx, syncTime)
-	defer cancel()
-	result, err := l.node.Sync(ctx, policy)
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return 0
-	}
-	l.deaf = result.Backend == backend.IPTablesLegacy
-	wait := l.pause(err)
-	l.health.set(errors.Join(configErr, err), wait)
-	l.report(result, err)
-	if err == nil && result.Former != nil {
-		if ended, err := l.node.EndFlows(ctx, *result.Former, policy); err != nil || ended > 0 {
-			l.log.Info("ended connections whose verdict changed", "connections", ended, "error", err)
-		}
-	}
-	if err == nil {
-		l.sentry.look(ctx, policy, l.node.Records)
-	}
-	return wait
-}
-
-func (l *loop) pause(err error) time.Duration {
-	if err == nil {
-		l.retry = 0
-		return l.source.interval
-	}
-	l.retry = min(max(2*l.retry, firstRetry), l.source.interval)
-	return l.retry
-}
-
-// report logs changes, and a failure once until it becomes another or ends.
-func (l *loop) report(result node.Result, err error) {
-	switch text := fmt.Sprint(err); {
-	case err != nil && text != l.said:
-		l.said = text
-		l.log.Error("the rules could not be put in place; trying again", "error", err)
-	case err == nil && (l.said != "" || result.Changed):
-		l.said = ""
-		l.log.Info("rules are in place", "backend", result.Backend, "policy", l.source.origin, "pods", result.Pods)
-	case err == nil:
-		l.log.Debug("nothing to change", "backend", result.Backend, "pods", result.Pods)
-	}
-}
+// newest is the merge of states of which only the last matters.
+func newest[T any](_, newer T) T { return newer }

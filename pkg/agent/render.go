@@ -2,69 +2,55 @@ package agent
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
+	"github.com/ip-masq/ip-masq-cni/pkg/cli"
 	"github.com/ip-masq/ip-masq-cni/pkg/config"
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
-// render prints the desired state: the config's policy and the attachments on record, in the words of the backend in use. It
-// reads files only.
-func (p Program) render(o Options, _ []string) int {
-	loaded, findings, err := config.Load(o.Config)
-	printFindings(p.Stderr, findings)
+// render prints the desired state: what `sync` would apply with the same flags, in the words of the backend in use. It reads
+// files only.
+func (p Program) render(o Options, _ []string) error {
+	n := newNode(o, discard())
+	source := newSource(o.withPersisted(n), n, discard())
+	source.persistedFirst = true
+	inForce, err := source.load()
+	printFindings(p.Stderr, source.findings)
 	if err != nil {
-		return exitFailure
+		return cli.Exit(cli.StatusFailure)
 	}
-	n := newNode(o, slog.New(slog.DiscardHandler))
 	records, err := n.Records()
 	if err != nil {
-		return p.failed(err)
+		return err
 	}
-	decision, _ := n.Decision()
-	if decision.Kind != "" {
-		o.Settings.RandomFully = o.Settings.RandomFully && decision.Features.RandomFully
+	decision, ok := n.Decision()
+	if ok && decision.Kind != "" {
+		inForce.Settings.RandomFully = inForce.Settings.RandomFully && decision.Features.RandomFully
 	}
-	state := ruleset.Build(loaded.Policy(o.Settings), records, nil)
+	state := ruleset.Build(inForce, records, nil)
 	if o.Format == "json" {
 		return p.printJSON(state)
 	}
 	_, _ = fmt.Fprint(p.Stdout, registry.Render(o.Backend, decision.Kind, state))
-	return exitOK
+	return nil
 }
 
 // lint prints every finding of a file.
-func (p Program) lint(o Options, args []string) int {
-	o.Config.Path, o.Config.AllowDir = args[0], true
+func (p Program) lint(o Options, args []string) error {
+	o.Config.Path, o.Config.AllowDir, o.Config.Required = args[0], true, true
 	_, findings, err := config.Load(o.Config)
-	if err == nil {
-		err = missing(args[0])
-	}
-	var invalid *config.InvalidError
-	if err != nil && !errors.As(err, &invalid) {
-		findings = append(findings, config.Finding{File: args[0], Severity: config.Error, Message: err.Error()})
-	}
 	if o.Format == "json" {
-		p.printJSON(append([]config.Finding{}, findings...))
+		if err := p.printJSON(append([]config.Finding{}, findings...)); err != nil {
+			return err
+		}
 	} else {
 		printFindings(p.Stdout, findings)
 	}
 	if err != nil {
-		return exitFailure
-	}
-	return exitOK
-}
-
-// missing refuses a file that is not there: the daemon takes that for "all default", but somebody who names a file to check
-// did not mean that.
-func missing(path string) error {
-	if _, err := os.Stat(path); err != nil {
-		return fmt.Errorf("cannot be checked: %w", err)
+		return cli.Exit(cli.StatusFailure)
 	}
 	return nil
 }
@@ -75,12 +61,12 @@ func printFindings(to io.Writer, findings []config.Finding) {
 	}
 }
 
-func (p Program) printJSON(document any) int {
+func (p Program) printJSON(document any) error {
 	encoder := json.NewEncoder(p.Stdout)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	if err := encoder.Encode(document); err != nil {
-		return p.failed(fmt.Errorf("encode output: %w", err))
+		return fmt.Errorf("encode output: %w", err)
 	}
-	return exitOK
+	return nil
 }

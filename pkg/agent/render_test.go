@@ -85,8 +85,10 @@ func TestRenderObeysTheProbe(t *testing.T) {
 		`{"bootID":"another","backend":"iptables-nft","features":{"randomFully":false}}`:      true,
 	} {
 		state := t.TempDir()
+		empty := filepath.Join(state, "config")
+		overwrite(t, empty, "")
 		overwrite(t, filepath.Join(state, "backend.json"), record)
-		if got := output(t, "render", "--state-dir", state, "--config", filepath.Join(state, "absent"), "--backend", "iptables"); strings.Contains(got, "--random-fully") != random {
+		if got := output(t, "render", "--state-dir", state, "--config", empty, "--backend", "iptables"); strings.Contains(got, "--random-fully") != random {
 			t.Errorf("with %s, random is %t:\n%s", record, !random, got)
 		}
 	}

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/config"
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
+	"github.com/ip-masq/ip-masq-cni/pkg/paths"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
@@ -22,6 +25,7 @@ const (
 	OriginLastGood  Origin = "last good config, because the present one is bad"
 	OriginPersisted Origin = "persisted policy, because the config is bad"
 	OriginFallback  Origin = "defaults, because the config is bad and no policy was persisted"
+	OriginElsewhere Origin = "persisted policy, because there is no config file here"
 )
 
 // source turns the configuration file into the policy in force. A bad file never stops it: the last good policy stays, at
@@ -35,6 +39,10 @@ type source struct {
 	origin   Origin
 	interval time.Duration
 	reported string
+
+	// persistedFirst is for commands: where there is no file at the default path, the daemon may have had one in another place,
+	// such as its container's, and its policy counts more than the defaults.
+	persistedFirst bool
 
 	seen     string // fingerprint of the file when it was last read, empty when it may have changed since unnoticed
 	findings []config.Finding
@@ -60,14 +68,20 @@ func (s *source) load() (policy.Policy, error) {
 func (s *source) read() error {
 	loaded, findings, err := config.Load(s.options.Config)
 	s.findings = findings
-	s.report(findings, err)
 	if err != nil {
 		s.fallBack()
+	}
+	s.report(findings, err)
+	if err != nil {
 		return err
 	}
 	s.policy, s.interval, s.origin = loaded.Policy(s.options.Settings), loaded.ResyncInterval, OriginConfig
-	if len(loaded.Sources) == 0 {
-		s.origin = OriginDefaults
+	if len(loaded.Sources) > 0 {
+		return nil
+	}
+	s.origin = OriginDefaults
+	if persisted, err := s.node.LoadPolicy(); err == nil && s.persistedFirst && s.options.Config.Path == paths.ConfigFile {
+		s.policy, s.origin = under(s.options.Settings, persisted), OriginElsewhere
 	}
 	return nil
 }
@@ -113,6 +127,35 @@ func (s *source) report(findings []config.Finding, err error) {
 		}
 	}
 	if err != nil {
-		s.log.Error("the config is bad; the last good policy stays in force", "error", err)
+		s.log.Error("the config is bad", "inForce", s.origin, "error", err)
 	}
+}
+
+// withPersisted takes the settings that were persisted for every flag that is not given, so that a command judges and changes
+// the node by what the daemon was told.
+func (o Options) withPersisted(n *node.Node) Options {
+	persisted, err := n.LoadPolicy()
+	if err != nil {
+		return o
+	}
+	now, former := &o.Settings, persisted.Settings
+	for name, take := range map[string]func(){
+		"masq-chain":   func() { now.Chain = former.Chain },
+		"sources":      func() { now.Sources = former.Sources },
+		"enable-ipv6":  func() { now.IPv6 = former.IPv6 },
+		"random-fully": func() { now.RandomFully = former.RandomFully },
+		"to-ports":     func() { now.ToPorts = former.ToPorts },
+		// No setting, but it shows in the policy.
+		"nomasq-all-reserved-ranges": func() { o.Config.AllReserved = hasAll(persisted.NonMasquerade, policy.ReservedRanges()) },
+	} {
+		if !o.Given(name) {
+			take()
+		}
+	}
+	o.Config.EnableIPv6 = o.Settings.IPv6
+	return o
+}
+
+func hasAll(prefixes, wanted []netip.Prefix) bool {
+	return !slices.ContainsFunc(wanted, func(p netip.Prefix) bool { return !slices.Contains(prefixes, p) })
 }

@@ -130,7 +130,7 @@ func TestFormerChain(t *testing.T) {
 		r.nat(t, "-N", "IP-MASQ-OTHERS")
 		r.Sync(t, "--masq-chain=IP-MASQ", "--enable-ipv6")
 		stream := startStream(t, r, pod)
-		r.Sync(t, "--masq-chain=NODE-MASQ")
+		r.Sync(t, "--masq-chain=NODE-MASQ", "--enable-ipv6=false")
 		stream.check(t)
 		want := "IP-MASQ-OTHERS NODE-MASQ NODE-MASQ-PODS"
 		if got := chainNames(r.nat(t, "-S")); got != want {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
@@ -14,8 +13,8 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// report is what status prints.
-type report struct {
+// nodeStatus is what status prints.
+type nodeStatus struct {
 	Backend     *backendReport                      `json:"backend"`
 	Policy      policy.Policy                       `json:"policy"`
 	Origin      Origin                              `json:"origin"`
@@ -34,28 +33,28 @@ type backendReport struct {
 }
 
 // status shows what is in force and where the kernel differs from it. It exits with 0 whenever it could look.
-func (p Program) status(o Options, _ []string) int {
+func (p Program) status(o Options, _ []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), syncTime)
 	defer cancel()
-	n := newNode(o, slog.New(slog.DiscardHandler))
+	n := newNode(o, discard())
 	r, err := look(ctx, o, n)
 	if err != nil {
-		return p.failed(err)
+		return err
 	}
 	if o.Format == "json" {
 		return p.printJSON(r)
 	}
 	r.print(p.Stdout)
-	return exitOK
+	return nil
 }
 
-func look(ctx context.Context, o Options, n *node.Node) (report, error) {
+func look(ctx context.Context, o Options, n *node.Node) (nodeStatus, error) {
 	inForce, origin, configErr := inForce(o, n)
 	view, err := n.Look(ctx, inForce)
 	if err != nil {
-		return report{}, err
+		return nodeStatus{}, err
 	}
-	r := report{
+	r := nodeStatus{
 		Policy: inForce, Origin: origin, Drift: view.Drift, Counters: view.Counters,
 		Attachments: append([]attachment.Attachment{}, view.Attachments...),
 	}
@@ -74,19 +73,16 @@ func look(ctx context.Context, o Options, n *node.Node) (report, error) {
 }
 
 // inForce finds the policy that the daemon has: its flags are in the persisted policy, and count unless this call was given
-// settings of its own.
+// its own.
 func inForce(o Options, n *node.Node) (policy.Policy, Origin, error) {
-	if persisted, err := n.LoadPolicy(); err == nil && !o.OwnSettings {
-		o.Settings = persisted.Settings
-		o.Config.EnableIPv6 = persisted.Settings.IPv6
-	}
-	s := newSource(o, n, slog.New(slog.DiscardHandler))
+	s := newSource(o.withPersisted(n), n, discard())
+	s.persistedFirst = true
 	p, err := s.load()
 	return p, s.origin, err
 }
 
 // print writes the report for people.
-func (r report) print(to io.Writer) {
+func (r nodeStatus) print(to io.Writer) {
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(to, format+"\n", args...) }
 	if r.Backend == nil {
 		line("backend:      none chosen since this node booted")
@@ -118,7 +114,7 @@ func (r report) print(to io.Writer) {
 	}
 }
 
-func (r report) printDrift(line func(string, ...any)) {
+func (r nodeStatus) printDrift(line func(string, ...any)) {
 	if len(r.Drift) == 0 {
 		line("drift:        none, the kernel is equal to the policy")
 	}

@@ -99,8 +99,6 @@ func prepare(root *cobra.Command) {
 		root.Args = unknownCommand
 	}
 	each(root, func(c *cobra.Command) {
-		c.Flags().SortFlags = true
-		c.DisableFlagsInUseLine = true
 		c.Flags().Bool("version", false, "print the version")
 		if run := c.RunE; run != nil {
 			c.RunE = func(c *cobra.Command, args []string) error { return classify(run(c, args)) }
@@ -124,10 +122,42 @@ func each(c *cobra.Command, do func(*cobra.Command)) {
 	}
 }
 
+// NoArgs is for a command that takes flags only.
+func NoArgs(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if err := strayValue(args[0]); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s takes no arguments, not %q", c.Name(), args)
+}
+
+// strayValue explains the value of a switch that stands apart from it.
+func strayValue(arg string) error {
+	if arg == "true" || arg == "false" {
+		return fmt.Errorf("stray %q: a switch takes its value after \"=\", as in --switch=%s", arg, arg)
+	}
+	return nil
+}
+
+// OneArg is for a command that takes one argument of the given name.
+func OneArg(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return nil
+		}
+		return fmt.Errorf("%s takes one %s, not %q", c.Name(), name, args)
+	}
+}
+
 // unknownCommand is for the root, whose only arguments are the names of commands.
 func unknownCommand(root *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
+	}
+	if err := strayValue(args[0]); err != nil {
+		return err
 	}
 	var names []string
 	for _, c := range root.Commands() {
@@ -166,12 +196,14 @@ func nearest(known []string, name string) string {
 	if name == "" {
 		return "" // is the beginning of all
 	}
-	commands := &cobra.Command{SuggestionsMinimumDistance: 2}
+	commands := &cobra.Command{}
 	for _, k := range known {
 		commands.AddCommand(&cobra.Command{Use: k, Run: func(*cobra.Command, []string) {}})
 	}
-	if found := commands.SuggestionsFor(name); len(found) > 0 {
-		return found[0]
+	for commands.SuggestionsMinimumDistance = 1; commands.SuggestionsMinimumDistance <= 2; commands.SuggestionsMinimumDistance++ {
+		if found := commands.SuggestionsFor(name); len(found) > 0 {
+			return found[0]
+		}
 	}
 	return ""
 }

@@ -39,8 +39,9 @@ func program(ran *string) *cobra.Command {
 	}
 	root.RunE = say
 	root.AddCommand(
-		flags(&cobra.Command{Use: "sync", Short: "once", Args: cobra.NoArgs, RunE: say}),
-		flags(&cobra.Command{Use: "lint FILE", Short: "check", Args: cobra.ExactArgs(1), RunE: say}),
+		flags(&cobra.Command{Use: "sync", Short: "once", Args: cli.NoArgs, RunE: say}),
+		flags(&cobra.Command{Use: "lint FILE", Short: "check", Args: cli.OneArg("FILE"), RunE: say}),
+		&cobra.Command{Use: "run", RunE: say},
 		&cobra.Command{Use: "fail", RunE: func(*cobra.Command, []string) error { return errors.New("broken") }},
 		&cobra.Command{Use: "later", RunE: func(*cobra.Command, []string) error { return fmt.Errorf("file: %w", coded{}) }},
 		&cobra.Command{Use: "quiet", RunE: func(*cobra.Command, []string) error { return cli.Exit(1) }},
@@ -72,7 +73,7 @@ func TestExecute(t *testing.T) {
 		{"quiet", 1, "", ""},
 		{"wrong", 2, "", "prog: --a and --b (see prog wrong --help)\n"},
 		{"syn", 2, "", "prog: unknown command \"syn\": did you mean sync? (see prog --help)\n"},
-		{"other", 2, "", "prog: unknown command \"other\": want one of fail, later, lint, quiet, sync, wrong (see prog --help)\n"},
+		{"other", 2, "", "prog: unknown command \"other\": want one of fail, later, lint, quiet, run, sync, wrong (see prog --help)\n"},
 		{"sync --confg=a", 2, "", "prog: unknown flag --confg: did you mean --config? (see prog sync --help)\n"},
 		{"sync -confg=a", 2, "", "prog: unknown flag --confg: did you mean --config? (see prog sync --help)\n"},
 		{"sync --something-else", 2, "", "prog: unknown flag --something-else (see prog sync --help)\n"},
@@ -80,7 +81,10 @@ func TestExecute(t *testing.T) {
 		{"sync --config", 2, "", "prog: flag needs an argument: --config (see prog sync --help)\n"},
 		{"sync --output=xml", 2, "", "prog: invalid argument \"xml\" for \"--output\" flag: want text or json (see prog sync --help)\n"},
 		{"sync --metrics-bind-address=localhost", 2, "", "prog: invalid argument \"localhost\" for \"--metrics-bind-address\" flag: want HOST:PORT, such as 127.0.0.1:1 (see prog sync --help)\n"},
-		{"lint", 2, "", "prog: accepts 1 arg(s), received 0 (see prog lint --help)\n"},
+		{"lint", 2, "", "prog: lint takes one FILE, not [] (see prog lint --help)\n"},
+		{"sync extra", 2, "", "prog: sync takes no arguments, not [\"extra\"] (see prog sync --help)\n"},
+		{"--enable-ipv6 false", 2, "", "prog: stray \"false\": a switch takes its value after \"=\", as in --switch=false (see prog --help)\n"},
+		{"sync --enable-ipv6 true", 2, "", "prog: stray \"true\": a switch takes its value after \"=\", as in --switch=true (see prog sync --help)\n"},
 	} {
 		t.Run(c.line, func(t *testing.T) {
 			t.Parallel()
@@ -159,6 +163,25 @@ func TestLogger(t *testing.T) {
 	}
 	if cli.V(4) != slog.LevelDebug {
 		t.Error("-v=4 is not slog's debug level")
+	}
+}
+
+// TestLoggerRepeatsNothing: a record that says the same as the one before it is left out, unless somebody asks for more.
+func TestLoggerRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	for verbosity, want := range []string{
+		"level=WARN msg=full disk=a\nlevel=WARN msg=full disk=b\nlevel=WARN msg=full disk=a\nlevel=WARN msg=full node=x disk=a\n",
+		"level=WARN msg=full disk=a\nlevel=WARN msg=full disk=a\nlevel=WARN msg=full disk=b\nlevel=WARN msg=full disk=a\nlevel=WARN msg=full node=x disk=a\n",
+	} {
+		var out strings.Builder
+		log := cli.Logging{Verbosity: verbosity}.Logger(&out)
+		for _, disk := range []string{"a", "a", "b", "a"} {
+			log.Warn("full", "disk", disk)
+		}
+		log.With("node", "x").Warn("full", "disk", "a")
+		if diff := cmp.Diff(want, timeless(out.String())); diff != "" {
+			t.Errorf("-v=%d (-want +got):\n%s", verbosity, diff)
+		}
 	}
 }
 

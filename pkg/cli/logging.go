@@ -39,10 +39,14 @@ var (
 // Logger returns the log that the flags ask for.
 func (l Logging) Logger(to io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: V(l.Verbosity), ReplaceAttr: plainLevel}
+	var handler slog.Handler = slog.NewTextHandler(to, options)
 	if l.Format == "json" {
-		return slog.New(slog.NewJSONHandler(to, options))
+		handler = slog.NewJSONHandler(to, options)
 	}
-	return slog.New(slog.NewTextHandler(to, options))
+	if l.Verbosity <= 0 {
+		handler = noRepeats{Handler: handler, last: &lastRecord{}}
+	}
+	return slog.New(handler)
 }
 
 // plainLevel writes DEBUG for every level below INFO: slog would write DEBUG+2.

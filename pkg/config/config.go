@@ -30,6 +30,8 @@ type Options struct {
 	Path string
 	// AllowDir merges a directory's `ip-masq*` files. It is for a --config that was given explicitly.
 	AllowDir bool
+	// Required makes a missing file an error, as it is for a path that somebody named.
+	Required bool
 	// EnableIPv6 is --enable-ipv6: IPv6 prefixes are accepted and the IPv6 default is in force.
 	EnableIPv6 bool
 	// AllReserved is --nomasq-all-reserved-ranges: where the IPv4 defaults are in force, the reserved ranges join them.

@@ -15,7 +15,8 @@ const maxFileSize = 8 << 20
 // dirPrefix begins the names of the files that count in a directory, as in Azure's agent.
 const dirPrefix = "ip-masq"
 
-// Load reads the configuration at opts.Path. Where nothing is there, all is default. The findings and the error are those
+// Load reads the configuration at opts.Path. Where nothing is there, all is default, unless
+// the file is required. The findings and the error are those
 // of Parse, each with the name of its file.
 func Load(opts Options) (Config, []Finding, error) {
 	r := &report{}
@@ -35,7 +36,7 @@ func Load(opts Options) (Config, []Finding, error) {
 func sources(opts Options, r *report) []string {
 	info, err := os.Stat(opts.Path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && !opts.Required:
 		return nil
 	case err != nil:
 		r.system(opts.Path, "cannot be read", err)

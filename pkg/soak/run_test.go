@@ -158,8 +158,8 @@ func (r *run) log() string {
 // settle is how long a daemon may take for what it began before the node came to rest, and what is left to its next resync.
 const settle = 10 * time.Second
 
-// rest deletes what a runtime would delete, and compares: when the daemon had time, and after a sync. Under a bad config the
-// daemon may have forgotten the interval, so there it is the sync alone.
+// rest deletes what a runtime would delete, and compares: when the daemon had time, and after a SIGHUP. Under a bad config the
+// daemon may have forgotten the interval, so there it is the SIGHUP alone.
 func (r *run) rest() {
 	r.Helper()
 	for name, p := range r.broken {
@@ -172,11 +172,13 @@ func (r *run) rest() {
 	if !r.model.bad {
 		r.compare("by the daemon")
 	}
-	sync := r.exec(netnstest.Cmd{Args: r.command("sync")})
-	if (sync.Code == 0) == r.model.bad {
-		r.Errorf("round %d: sync: exit %d, the config is bad: %v\n%s", r.round, sync.Code, r.model.bad, sync.Stderr)
+	if sync := r.exec(netnstest.Cmd{Args: r.command("sync")}); sync.Code != 1 || !strings.Contains(sync.Stderr, fmt.Sprintf("process %d ", r.agent.Pid)) {
+		r.Errorf("round %d: sync beside the daemon %d: exit %d\n%s", r.round, r.agent.Pid, sync.Code, sync.Stderr)
 	}
-	r.compare("after a sync")
+	if err := r.agent.Signal(syscall.SIGHUP); err != nil {
+		r.Errorf("round %d: SIGHUP: %v", r.round, err)
+	}
+	r.compare("after SIGHUP")
 	r.checkOne()
 }
 

@@ -14,7 +14,7 @@ import (
 type Rig struct {
 	*netnstest.Node
 	Variant
-	Config string // path of the configuration file, which is not there at first
+	Config string // path of the configuration file, which is empty at first: all is default
 	Auto   bool   // the agent finds out by itself which variant the node uses
 }
 
@@ -24,6 +24,7 @@ func NewRig(t *testing.T, v Variant) *Rig {
 	netnstest.Require(t, v.Tools...)
 	r := &Rig{Node: netnstest.NewNode(t), Variant: v, Config: filepath.Join(t.TempDir(), "ip-masq-agent")}
 	r.SetPATH(v.Path(t))
+	r.Write(t, "")
 	return r
 }
 

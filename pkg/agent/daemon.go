@@ -1,0 +1,202 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/cli"
+	"github.com/ip-masq/ip-masq-cni/pkg/filelock"
+	"github.com/ip-masq/ip-masq-cni/pkg/nfevents"
+	"github.com/ip-masq/ip-masq-cni/pkg/node"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/probes"
+	"github.com/ip-masq/ip-masq-cni/pkg/version"
+)
+
+// State is what the daemon knows about itself, as others may read it at any time.
+type State struct {
+	Since       time.Time // of the daemon
+	LastSync    time.Time // when the last sync ended, zero before the first
+	SyncError   error     // of the last sync
+	Result      node.Result
+	Policy      policy.Policy // in force
+	Origin      Origin        // of that policy
+	ConfigError error
+	Repairs     int      // since the start
+	LastRepairs []Repair // the newest last, keptRepairs at most
+}
+
+// Repair is one sync that put back what other software had changed.
+type Repair struct {
+	Time    time.Time
+	Objects []string
+}
+
+// keptRepairs bounds State.LastRepairs.
+const keptRepairs = 10
+
+// daemon is the agent that runs: it keeps the kernel equal to the config file. Its loop is one goroutine; what others may ask
+// is in state.
+type daemon struct {
+	node   *node.Node
+	source *source
+	health *probes.Health
+	log    *slog.Logger
+	report report
+
+	endFlows  *background[policyChange]
+	conflicts *background[conflictSearch]
+
+	mu    sync.Mutex
+	state State
+}
+
+// State returns a copy that the daemon does not change any more.
+func (d *daemon) State() State {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.state
+	s.LastRepairs = slices.Clone(s.LastRepairs)
+	return s
+}
+
+// run is the daemon. It ends with 0 on SIGTERM or SIGINT and leaves the rules.
+func (p Program) run(o Options, _ []string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	lock, err := hold(o.StateDir)
+	var held *filelock.HeldError
+	if errors.As(err, &held) {
+		return anotherAgent(err, "end it first, or give this one its own --state-dir")
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	log := o.Logging.Logger(p.Stderr)
+	d := newDaemon(ctx, o, log)
+	if err := d.serve(ctx, o.MetricsAddress); err != nil {
+		return err
+	}
+	log.Info("starting", "version", version.String(), "config", o.Config.Path, "backend", o.Backend, "sources", o.Settings.Sources)
+	d.loop(ctx, o.Config.Path)
+	log.Info("stopping; the rules stay in place")
+	return nil
+}
+
+func newDaemon(ctx context.Context, o Options, log *slog.Logger) *daemon {
+	n := newNode(o, log)
+	d := &daemon{
+		node: n, source: newSource(o, n, log), log: log, report: report{log: log},
+		health: probes.NewHealth("the rules were not read back from the kernel yet", 2*syncTime),
+		state:  State{Since: time.Now()},
+	}
+	reporter := &conflictReporter{options: o, log: log}
+	d.conflicts = startBackground(ctx, reporter.search, newest)
+	d.endFlows = startBackground(ctx, d.endChangedFlows, policyChange.join)
+	return d
+}
+
+// serve answers probes and metrics, unless the address is empty.
+func (d *daemon) serve(ctx context.Context, address string) error {
+	if address == "" {
+		return nil
+	}
+	listener, err := probes.Listen(ctx, address)
+	if err != nil {
+		return fmt.Errorf("--metrics-bind-address: %w", err)
+	}
+	go probes.Serve(ctx, listener, probes.Handler(d.health, probes.NewMetrics("ip_masq_agent_", d.health)))
+	return nil
+}
+
+// loop syncs until ctx ends.
+func (d *daemon) loop(ctx context.Context, configPath string) {
+	configChanges, ruleChanges, hangups := make(chan struct{}, 1), make(chan struct{}, 1), make(chan os.Signal, 1)
+	go watch(ctx, configPath, configChanges)
+	if err := nfevents.Watch(ctx, ruleChanges); err != nil {
+		d.log.Warn("the kernel does not report changes of rules; they are repaired at every resync", "reason", err)
+	}
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	l := &loop{sync: d.sync, log: d.log, configChanges: configChanges, ruleChanges: ruleChanges, hangups: hangups}
+	l.run(ctx)
+}
+
+// sync makes the kernel equal to the config once. It is the only place where the daemon does.
+func (d *daemon) sync(ctx context.Context, reason string) outcome {
+	began := time.Now()
+	inForce, configErr := d.source.load()
+	syncCtx, cancel := context.WithTimeout(ctx, syncTime)
+	defer cancel()
+	result, err := d.node.Sync(syncCtx, inForce)
+	o := outcome{
+		failed: err != nil, interval: d.source.interval, reading: result.Reading,
+		ignoreKernel: result.Backend == backend.IPTablesLegacy,
+	}
+	if ctx.Err() != nil {
+		return o // the daemon ends; the error says no more than that
+	}
+	d.log.Log(ctx, cli.V(map[bool]int{true: 2, false: 4}[result.Changed]), "synced", "reason", reason, "took", time.Since(began), "reading", result.Reading, "changed", result.Changed)
+	repaired := d.report.sync(result, err, d.source.origin)
+	d.remember(inForce, configErr, result, err, repaired)
+	d.health.Set(errors.Join(configErr, err))
+	d.health.Turned(2*o.interval + 2*syncTime)
+	if err == nil {
+		d.afterwards(inForce, result)
+	}
+	return o
+}
+
+// afterwards hands over what is done beside the loop.
+func (d *daemon) afterwards(inForce policy.Policy, result node.Result) {
+	if result.Former != nil {
+		d.endFlows.submit(policyChange{*result.Former, inForce})
+	}
+	records, _ := d.node.Records()
+	d.conflicts.submit(conflictSearch{inForce, records})
+}
+
+func (d *daemon) remember(inForce policy.Policy, configErr error, result node.Result, err error, repaired bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := &d.state
+	s.LastSync, s.SyncError, s.Result = time.Now(), err, result
+	s.Policy, s.Origin, s.ConfigError = inForce, d.source.origin, configErr
+	if !repaired {
+		return
+	}
+	s.Repairs++
+	s.LastRepairs = append(s.LastRepairs, Repair{s.LastSync, result.Repaired})
+	s.LastRepairs = s.LastRepairs[max(0, len(s.LastRepairs)-keptRepairs):]
+}
+
+// policyChange is a new policy, and the one that live connections began under.
+type policyChange struct{ former, now policy.Policy }
+
+// join is one change that ends the connections of two.
+func (c policyChange) join(newer policyChange) policyChange { return policyChange{c.former, newer.now} }
+
+func (d *daemon) endChangedFlows(ctx context.Context, c policyChange) {
+	endFlows(ctx, d.node, c, d.log)
+}
+
+// endFlows ends the connections whose verdict changed.
+func endFlows(ctx context.Context, n *node.Node, c policyChange, log *slog.Logger) {
+	ended, err := n.EndFlows(ctx, c.former, c.now)
+	if err != nil && ctx.Err() == nil {
+		log.Warn("could not end connections whose verdict changed; they keep their old address until they end", "error", err)
+	}
+	if ended > 0 {
+		log.Info("ended connections whose verdict changed", "connections", ended)
+	}
+}

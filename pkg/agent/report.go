@@ -1,0 +1,62 @@
+package agent
+
+import (
+	"log/slog"
+	"slices"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/node"
+)
+
+// report logs what syncs did: what changed, what was repaired, and a failure once until it becomes another or ends.
+type report struct {
+	log        *slog.Logger
+	synced     bool   // once at least
+	lastLogged string // the failure that is in the log, empty while all is well
+	repairs    int
+}
+
+// sync logs one sync. It reports whether that was a repair: the same policy and the same pods, and yet something had to be
+// written.
+func (r *report) sync(result node.Result, err error, origin Origin) (repaired bool) {
+	if err != nil {
+		r.failed(err)
+		return false
+	}
+	first, recovered := !r.synced, r.lastLogged != ""
+	r.synced, r.lastLogged = true, ""
+	log := r.log.With("backend", result.Backend, "pods", result.Pods)
+	repaired = result.Changed && !first && !result.PolicyChanged && result.Adopted == 0 && result.Dropped == 0
+	switch {
+	case repaired:
+		r.repairs++
+		log.Info("rules repaired after an external change", "restored", shortened(result.Repaired), "repairs", r.repairs)
+	case result.Changed && first:
+		log.Info("rules put in place", "policy", origin)
+	case result.Changed && result.PolicyChanged:
+		log.Info("rules changed to the new policy", "policy", origin)
+	case result.Changed:
+		log.Info("rules changed to the new set of pods", "adopted", result.Adopted, "dropped", result.Dropped)
+	case first:
+		log.Info("rules found in place", "policy", origin)
+	case recovered:
+		log.Info("rules are in place again", "policy", origin)
+	}
+	return repaired
+}
+
+func (r *report) failed(err error) {
+	if text := err.Error(); text != r.lastLogged {
+		r.lastLogged = text
+		r.log.Error("the rules could not be put in place; trying again", "error", err)
+	}
+}
+
+// shownRepairs bounds what one line of the log says of a repair: status lists more.
+const shownRepairs = 5
+
+func shortened(objects []string) []string {
+	if len(objects) <= shownRepairs {
+		return objects
+	}
+	return append(slices.Clone(objects[:shownRepairs]), "and more")
+}
