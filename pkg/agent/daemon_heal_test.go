@@ -86,7 +86,7 @@ func TestDaemonHealsUnderABadConfig(t *testing.T) {
 				t.Errorf("after %d changes the error is in the log %d times\n%s", i+1, lines, agent.Output())
 			}
 		}
-		if status, body := r.probe("/livez"); status != http.StatusOK {
+		if status, body := r.Probe("/livez"); status != http.StatusOK {
 			t.Errorf("/livez under a bad config: %d %s", status, body)
 		}
 		r.Write(t, often+"nonMasqueradeCIDRs: [10.8.0.0/16]\n")

@@ -29,17 +29,17 @@ func TestDaemonProbes(t *testing.T) {
 		r.waitUnready(t, agent, "not read back from the kernel yet")
 		r.alive(t)
 		netnstest.Eventually(t, 15*time.Second, "the holder of the lock in /readyz", func() bool {
-			status, body := r.probe("/readyz")
+			status, body := r.Probe("/readyz")
 			return status == http.StatusServiceUnavailable && strings.Contains(body, "is held by process")
 		})
 		r.alive(t)
 		release()
 		r.waitReady(t, agent)
 		r.alive(t)
-		if status, _ := r.probe("/"); status != http.StatusNotFound {
+		if status, _ := r.Probe("/"); status != http.StatusNotFound {
 			t.Errorf("/ answers %d", status)
 		}
-		if status, body := r.probe("/metrics"); status != http.StatusOK || !strings.Contains(body, "\nip_masq_agent_ready 1\n") {
+		if status, body := r.Probe("/metrics"); status != http.StatusOK || !strings.Contains(body, "\nip_masq_agent_ready 1\n") {
 			t.Errorf("/metrics: %d\n%s", status, body)
 		}
 	})
@@ -49,7 +49,7 @@ func TestDaemonProbes(t *testing.T) {
 func (r *rig) alive(t *testing.T) {
 	t.Helper()
 	for _, path := range []string{"/livez", "/healthz"} {
-		if status, body := r.probe(path); status != http.StatusOK || body != "ok\n" {
+		if status, body := r.Probe(path); status != http.StatusOK || body != "ok\n" {
 			t.Errorf("%s: %d %q", path, status, body)
 		}
 	}

@@ -1,10 +1,7 @@
 package agent_test
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -42,14 +39,14 @@ func (r *rig) startReady(t *testing.T, args ...string) *netnstest.Process {
 
 func (r *rig) waitReady(t *testing.T, agent *netnstest.Process) {
 	t.Helper()
-	r.eventually(t, agent, "ready", func() bool { status, _ := r.probe("/readyz"); return status == http.StatusOK })
+	r.eventually(t, agent, "ready", func() bool { status, _ := r.Probe("/readyz"); return status == http.StatusOK })
 }
 
 // waitUnready waits for a 503 whose body has the reason.
 func (r *rig) waitUnready(t *testing.T, agent *netnstest.Process, reason string) {
 	t.Helper()
 	r.eventually(t, agent, "not ready because of "+reason, func() bool {
-		status, body := r.probe("/readyz")
+		status, body := r.Probe("/readyz")
 		return status == http.StatusServiceUnavailable && strings.Contains(body, reason)
 	})
 }
@@ -59,25 +56,10 @@ func (r *rig) eventually(t *testing.T, agent *netnstest.Process, what string, ok
 	t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			status, body := r.probe("/readyz")
+			status, body := r.Probe("/readyz")
 			t.Fatalf("not within %s: %s\n/readyz: %d %s\n%s\n%s", patience, what, status, body, r.rules(t), agent.Output())
 		}
 	}
-}
-
-// probe asks one of the daemon's probes; the status is 0 when nobody answers.
-func (r *rig) probe(path string) (status int, body string) {
-	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		return r.DialContext(ctx, network, address)
-	}
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
-	response, err := client.Get("http://127.0.0.1:10278" + path)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer response.Body.Close()
-	data, _ := io.ReadAll(response.Body)
-	return response.StatusCode, string(data)
 }
 
 // TestDaemonReloads changes the file in every way that files change; no resync is due meanwhile.

@@ -18,12 +18,6 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/cniresult"
 )
 
-// The default places (libcni, CNI_CACHE_DIR; CNI conventions).
-const (
-	DefaultCacheDir = "/var/lib/cni"
-	DefaultConfDir  = "/etc/cni/net.d"
-)
-
 // Cache is the pair of directories.
 type Cache struct {
 	Dir     string // holds results/

@@ -15,9 +15,6 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// DefaultPath is where the agent looks for its configuration unless --config says otherwise.
-const DefaultPath = "/etc/config/ip-masq-agent"
-
 // DefaultResyncInterval is in force when no file gives resyncInterval; MinResyncInterval is the shortest one accepted.
 const (
 	DefaultResyncInterval = time.Minute

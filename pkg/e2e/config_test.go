@@ -32,7 +32,7 @@ func TestBadConfigKeepsHealing(t *testing.T) {
 		r.wantSeen(t, p, own)
 		r.Write(t, bad)
 		r.eventually(t, agent, "the mistake in /readyz", func() bool {
-			status, body := r.readyz()
+			status, body := r.Probe("/readyz")
 			return status == 503 && strings.Contains(body, "did you mean nonMasqueradeCIDRs?")
 		})
 		r.repaired(t, agent, damagesOf(r.Variant)[1], p, own, want, limit)
@@ -66,7 +66,7 @@ func (r *rig) startBad(t *testing.T) {
 	t.Helper()
 	agent := r.Start(t, netnstest.Cmd{Args: r.Command("run")})
 	r.eventually(t, agent, "up, and not ready", func() bool {
-		status, body := r.readyz()
+		status, body := r.Probe("/readyz")
 		return status == 503 && strings.Contains(body, "did you mean nonMasqueradeCIDRs?")
 	})
 	if code := agent.Stop(15, patience); code != 0 {

@@ -1,9 +1,6 @@
 package e2e
 
 import (
-	"context"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"regexp"
@@ -57,23 +54,8 @@ func (r *rig) sh(t *testing.T, script string) string {
 func (r *rig) startReady(t *testing.T, args ...string) *netnstest.Process {
 	t.Helper()
 	agent := r.Start(t, netnstest.Cmd{Args: r.Command("run", args...)})
-	r.eventually(t, agent, "ready", func() bool { status, _ := r.readyz(); return status == http.StatusOK })
+	r.eventually(t, agent, "ready", func() bool { status, _ := r.Probe("/readyz"); return status == http.StatusOK })
 	return agent
-}
-
-// readyz asks the daemon's probe; the status is 0 when nobody answers.
-func (r *rig) readyz() (status int, body string) {
-	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		return r.DialContext(ctx, network, address)
-	}
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
-	response, err := client.Get("http://127.0.0.1:10278/readyz")
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer response.Body.Close()
-	data, _ := io.ReadAll(response.Body)
-	return response.StatusCode, string(data)
 }
 
 // eventually is netnstest.Eventually that shows rules and log when it fails. It returns how long it took.

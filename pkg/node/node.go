@@ -13,13 +13,8 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
+	"github.com/ip-masq/ip-masq-cni/pkg/paths"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
-)
-
-// The default places (FHS: /run is lost at reboot, as the rules are; /var/lib is kept).
-const (
-	DefaultStateDir = "/run/ip-masq-agent"
-	DefaultDataDir  = "/var/lib/ip-masq-agent"
 )
 
 // Node is one node's state. The zero value is not usable: use New.
@@ -71,10 +66,10 @@ func New(o Options) *Node {
 		runtime: o.Runtime, flows: o.Flows, log: o.Log,
 	}
 	if n.stateDir == "" {
-		n.stateDir = DefaultStateDir
+		n.stateDir = paths.StateDir
 	}
 	if n.dataDir == "" {
-		n.dataDir = DefaultDataDir
+		n.dataDir = paths.DataDir
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
