@@ -73,15 +73,6 @@ func (c *Conn) Namespace() (uint64, bool) {
 	return cookie, err == nil
 }
 
-// Port returns the socket's netlink address, which no other socket of the network namespace has.
-func (c *Conn) Port() uint32 {
-	address, _ := unix.Getsockname(c.fd)
-	if netlink, ok := address.(*unix.SockaddrNetlink); ok {
-		return netlink.Pid
-	}
-	return 0
-}
-
 // defaultSendBuffer is the kernel's net.core.wmem_default on all common machines, less some room for its bookkeeping.
 const defaultSendBuffer = 200 << 10
 

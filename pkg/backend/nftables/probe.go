@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,9 +20,12 @@ import (
 )
 
 // Probe writes the state of a node with one pod into a table of its own, reads its rules back and deletes it. The table is
-// dormant, so that no packet meets it, and it belongs to the socket, so that it goes with the process in any case. Where
-// random ports are refused it asks again without.
+// dormant, so that no packet meets it, and where the kernel can do that it belongs to the socket, so that it goes with the
+// process in any case. What a killed probe left is removed first. Where random ports are refused it asks again without.
 func (b *Backend) Probe(ctx context.Context, family policy.Family) (backend.Features, error) {
+	if err := session(ctx, removeStaleProbes); err != nil {
+		return backend.Features{}, err
+	}
 	err := session(ctx, func(c *nfnl.Conn) error { return probe(c, family, true) })
 	if err == nil {
 		return backend.Features{RandomFully: true}, nil
@@ -47,7 +53,7 @@ func probe(c *nfnl.Conn, family policy.Family, randomFully bool) error {
 const tableOwner = 2
 
 func probeTable(c *nfnl.Conn, family policy.Family, randomFully bool, flags uint32) error {
-	name := fmt.Sprintf("%s%d", probePrefix, c.Port())
+	name := probeTableName(time.Now())
 	t := probeTarget(family, randomFully).inTable(name)
 	b := nfnl.NewBatch()
 	b.AddTable(name, flags, nfnl.Excl)
@@ -69,6 +75,41 @@ func probeTable(c *nfnl.Conn, family policy.Family, randomFully bool, flags uint
 const probePrefix = tableName + "-probe-"
 
 func isProbeTable(name string) bool { return strings.HasPrefix(name, probePrefix) }
+
+// probeTableName makes a name that tells when the probe began and that no other probe has: process ids repeat, in a container
+// with every start.
+func probeTableName(now time.Time) string {
+	return fmt.Sprintf("%s%d-%08x", probePrefix, now.Unix(), rand.Uint32())
+}
+
+// probeTime is how long a probe may take. It takes milliseconds.
+const probeTime = time.Minute
+
+// isStaleProbe reports whether the table is one that no running probe has. Earlier versions had a process id in place of the time.
+func isStaleProbe(name string, now time.Time) bool {
+	text, _, _ := strings.Cut(strings.TrimPrefix(name, probePrefix), "-")
+	began, err := strconv.ParseInt(text, 10, 64)
+	return isProbeTable(name) && (err != nil || now.Sub(time.Unix(began, 0)).Abs() > probeTime)
+}
+
+// removeStaleProbes removes what killed probes left. A table that belongs to a process goes with that.
+func removeStaleProbes(c *nfnl.Conn) error {
+	names, err := c.Tables()
+	if uninterrupted(err) != nil {
+		return err
+	}
+	for _, name := range names {
+		if !isStaleProbe(name, time.Now()) {
+			continue
+		}
+		b := nfnl.NewBatch()
+		b.DeleteTable(name)
+		if err := c.Commit(b); err != nil && !isAny(err, unix.ENOENT, unix.EPERM) {
+			return err
+		}
+	}
+	return nil
+}
 
 // probeTarget has a rule of every form, and an element of every kind.
 func probeTarget(family policy.Family, randomFully bool) target {
