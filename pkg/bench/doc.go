@@ -1,7 +1,7 @@
 // Package bench measures the product against the usual ways of doing the same: whole processes for every pod (plugin), the
 // agent's resync (agent), and what a new connection costs in the kernel (datapath).
 //
-//	make bench                       # all three, in some minutes; the report is bin/bench/report.md
+//	make bench                       # all four, in some minutes; the report is bin/bench/report.md
 //	make bench BENCH=Datapath        # one of them: Plugin, Agent or Datapath
 //	make bench BENCH_FULL=1          # the whole grids
 //

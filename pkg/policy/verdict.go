@@ -30,8 +30,9 @@ func (d Destination) String() string { return fmt.Sprintf("%s %s", d.Prefix, d.V
 // Without exceptions all verdicts are Keep, any order is right, and it is the user's. With exceptions a prefix moves up to
 // just before the first one that contains it and no further, so that the list still reads like the user's file.
 func (p Policy) Destinations(f Family) []Destination {
-	var all []Destination
-	seen := map[netip.Prefix]bool{}
+	most := 1 + len(p.NonMasquerade) + len(p.Masquerade)
+	all := make([]Destination, 0, most)
+	seen := make(map[netip.Prefix]bool, most)
 	add := func(prefix netip.Prefix, v Verdict) {
 		if FamilyOf(prefix.Addr()) == f && !seen[prefix] {
 			seen[prefix] = true

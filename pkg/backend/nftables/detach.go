@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -18,7 +19,7 @@ import (
 // where to look first; where it is missing or wrong, the sets are searched.
 func (b *Backend) Detach(ctx context.Context, _ policy.Settings, families []policy.Family, id attachment.ID, known []ruleset.Pod, onRecord backend.OnRecord) error {
 	err := session(ctx, func(c *nfnl.Conn) error {
-		return again(ctx, func() error { return detach(c, families, id, known, onRecord) })
+		return detachAll(ctx, c, families, id, known, onRecord)
 	})
 	if isAny(err, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EINVAL) {
 		return nil // a kernel without nf_tables holds nothing of ours
@@ -29,22 +30,39 @@ func (b *Backend) Detach(ctx context.Context, _ policy.Settings, families []poli
 	return nil
 }
 
+// detachAll detaches until whoever took an address over is on record. An owner whose own Detach ran between the reading of the
+// records and the transaction saw the address in other hands and left it there, so its address is detached in its place.
+func detachAll(ctx context.Context, c *nfnl.Conn, families []policy.Family, id attachment.ID, known []ruleset.Pod, onRecord backend.OnRecord) error {
+	var heirs []ruleset.Pod
+	err := again(ctx, func() (err error) {
+		heirs, err = detach(c, families, id, known, onRecord)
+		return err
+	})
+	for _, pod := range heirs {
+		if err == nil && !slices.ContainsFunc(onRecord(pod.Address), func(p ruleset.Pod) bool { return p.Owner == pod.Owner }) {
+			err = detachAll(ctx, c, []policy.Family{policy.FamilyOf(pod.Address)}, pod.Owner, []ruleset.Pod{pod}, onRecord)
+		}
+	}
+	return err
+}
+
 // detach compares and deletes: the generation that was read first guards the transaction. The records are read after it, so
-// an attachment that comes on record later finds the element gone, or changes it and stops the transaction.
+// an attachment that comes on record later finds the element gone, or changes it and stops the transaction. It returns who
+// took addresses over.
 //
 // An element that names another owner is left to that one: if it is on record it keeps the element, and if it is not, its own
 // Detach, which runs or is still to come, finds whoever else is on record.
-func detach(c *nfnl.Conn, families []policy.Family, id attachment.ID, known []ruleset.Pod, onRecord backend.OnRecord) error {
+func detach(c *nfnl.Conn, families []policy.Family, id attachment.ID, known []ruleset.Pod, onRecord backend.OnRecord) (heirs []ruleset.Pod, err error) {
 	generation, err := c.Settled()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	owned, err := lookUp(c, families, id, known)
 	if err == nil && (len(owned) == 0 || len(owned) < len(known)) {
 		owned, err = search(c, families, id)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	b := nfnl.NewGuardedBatch(generation)
 	for _, m := range owned {
@@ -52,23 +70,24 @@ func detach(c *nfnl.Conn, families []policy.Family, id attachment.ID, known []ru
 		s := setOf(podsSet(f), f)
 		b.DeleteElements(tableName, s.Name, elements(s, []member{m}))
 		if next, found := heir(m, id, onRecord); found {
-			b.AddElements(tableName, s.Name, elements(s, []member{next}), nfnl.Excl)
+			heirs = append(heirs, next)
+			b.AddElements(tableName, s.Name, elements(s, []member{sharedMember(next)}), nfnl.Excl)
 		}
 	}
-	return vanished(c.Commit(b))
+	return heirs, vanished(c.Commit(b))
 }
 
-// heir returns the member that replaces one whose owner goes.
-func heir(m member, id attachment.ID, onRecord backend.OnRecord) (member, bool) {
+// heir returns who takes over an address whose owner goes.
+func heir(m member, id attachment.ID, onRecord backend.OnRecord) (ruleset.Pod, bool) {
 	if !m.shared() || onRecord == nil {
-		return member{}, false
+		return ruleset.Pod{}, false
 	}
 	for _, pod := range onRecord(m.first) {
 		if pod.Owner != id {
-			return sharedMember(pod), true
+			return pod, true
 		}
 	}
-	return member{}, false
+	return ruleset.Pod{}, false
 }
 
 // lookUp returns those of the known pods' addresses that the owner has in the kernel.
