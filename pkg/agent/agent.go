@@ -46,8 +46,8 @@ func (p Program) commands() *cobra.Command {
 			func(f *flags) { f.kernel().output().packet() }, p.explain),
 		command("cleanup", "remove everything managed by ip-masq from this node",
 			func(f *flags) { f.kernel().dryRun() }, p.cleanup),
-		command("lint FILE", "check a config file; exit status 1 when it has errors",
-			func(f *flags) { f.output() }, p.lint),
+		command("lint FILE", "check a config file, - for stdin; exit status 1 when it has errors",
+			func(f *flags) { f.output().ranges() }, p.lint),
 	)
 	return root
 }

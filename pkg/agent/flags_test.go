@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
@@ -24,6 +25,12 @@ const apart = `mount -t tmpfs none /run && mount -t tmpfs none /var/lib && exec 
 // invoke runs the agent in an empty network namespace of its own, and not for long.
 func invoke(t *testing.T, args ...string) netnstest.Result {
 	t.Helper()
+	return invokeOn(t, "", args...)
+}
+
+// invokeOn is invoke with a standard input.
+func invokeOn(t *testing.T, stdin string, args ...string) netnstest.Result {
+	t.Helper()
 	line := append([]string{testkit.Program("ip-masq-agent")}, args...)
 	if os.Geteuid() == 0 {
 		line = append([]string{"unshare", "--net", "--mount", "sh", "-c", apart}, line...)
@@ -32,6 +39,7 @@ func invoke(t *testing.T, args ...string) netnstest.Result {
 	defer cancel()
 	var stdout, stderr strings.Builder
 	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
+	cmd.Stdin = strings.NewReader(stdin)
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &stdout, &stderr, time.Second
 	if err := cmd.Run(); cmd.ProcessState == nil || ctx.Err() != nil {
 		t.Fatalf("%v: %v, %v\n%s", args, err, ctx.Err(), stderr.String())
@@ -184,13 +192,14 @@ func TestLint(t *testing.T) {
 		code int
 		says []string // the start of each line on stdout
 	}{
-		{[]string{good}, 0, nil},
+		{[]string{good}, 0, []string{good + ": ok: keep 169.254.0.0/16, 10.0.0.0/8; masquerade every other destination; resync every 1m0s"}},
 		{[]string{typo}, 1, []string{typo + finding, typo + ":3:16: error: masqLinkLocal is the number 1"}},
 		{[]string{ipv6}, 1, []string{ipv6 + ":1:22: error: nonMasqueradeCIDRs[0]: CIDR \"fd00::/8\" is IPv6, which is off"}},
-		{[]string{"--enable-ipv6", ipv6}, 0, nil},
-		{[]string{ipv6, "--enable-ipv6"}, 0, nil},
+		{[]string{"--enable-ipv6", ipv6}, 0, []string{ipv6 + ": ok: keep 169.254.0.0/16, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, fe80::/10, fd00::/8; masquerade every"}},
+		{[]string{ipv6, "--enable-ipv6"}, 0, []string{ipv6 + ": ok: "}},
+		{[]string{good, "--pod-cidr=10.1.0.0/16", "--service-cidr", "172.30.0.0/16"}, 0, []string{good + ":1:22: warning: 172.30.0.0/16, the service range of --service-cidr, would be masqueraded", good + ": ok: "}},
 		{[]string{typo, "--strict-config=false"}, 1, []string{typo + ":2:1: warning: ", typo + ":3:16: error: "}},
-		{[]string{file("warned", "nonMasqueradeCIDR: []\n"), "--strict-config=false"}, 0, []string{filepath.Join(dir, "warned") + ":1:1: warning: "}},
+		{[]string{file("warned", "nonMasqueradeCIDR: []\n"), "--strict-config=false"}, 0, []string{filepath.Join(dir, "warned") + ":1:1: warning: ", filepath.Join(dir, "warned") + ": ok: "}},
 		{[]string{filepath.Join(dir, "absent")}, 1, []string{filepath.Join(dir, "absent") + ": error: "}},
 	} {
 		got := invoke(t, append([]string{"lint"}, c.line...)...)
@@ -207,6 +216,9 @@ func TestLint(t *testing.T) {
 		}
 	}
 	checkLintJSON(t, good, typo)
+	if got := invokeOn(t, "masqLinkLocal: 1\n", "lint", "-"); got.Code != 1 || !strings.HasPrefix(got.Stdout, "-:1:16: error: masqLinkLocal is the number 1") {
+		t.Errorf("stdin: %+v", got)
+	}
 }
 
 func checkLintJSON(t *testing.T, good, typo string) {
@@ -222,13 +234,20 @@ func checkLintJSON(t *testing.T, good, typo string) {
 			{typo, "error", "masqLinkLocal is the number 1: write true or false, without quotes", 3, 16},
 		},
 	} {
-		var got []finding
+		var got struct {
+			APIVersion string
+			Findings   []finding
+			Policy     *policy.Policy
+		}
 		result := invoke(t, "lint", path, "--output", "json")
 		if err := json.Unmarshal([]byte(result.Stdout), &got); err != nil {
 			t.Errorf("%s: %v\n%s", path, err, result.Stdout)
 		}
-		if diff := cmp.Diff(want, got); diff != "" || (result.Code == 0) != (len(want) == 0) {
+		if diff := cmp.Diff(want, got.Findings); diff != "" || (result.Code == 0) != (len(want) == 0) {
 			t.Errorf("%s: exit %d (-want +got):\n%s", path, result.Code, diff)
+		}
+		if (got.Policy == nil) != (len(want) > 0) || got.APIVersion != "ip-masq/v1" {
+			t.Errorf("%s: a policy of the version %q: %+v", path, got.APIVersion, got.Policy)
 		}
 	}
 }

@@ -33,6 +33,7 @@ type Options struct {
 	Format         string
 	Source         netip.Addr
 	Destination    netip.Addr
+	Ranges         []config.Range // that should keep their source, by flags of lint
 
 	given []string // names of the flags on the command line
 }
@@ -99,6 +100,22 @@ func (f *flags) dryRun() *flags {
 func (f *flags) packet() *flags {
 	f.set.StringVar(&f.src, "src", "", "`address` of the pod")
 	f.set.StringVar(&f.dst, "dst", "", "`address` that it talks to")
+	return f
+}
+
+// ranges adds the parts of the cluster that the node of lint may not know.
+func (f *flags) ranges() *flags {
+	cli.Text(f.set, &f.Cache.ConfDir, "cni-conf-dir", paths.CNIConfDir, "`directory` of the conflists, which have this node's pod ranges")
+	for name, kind := range map[string]string{"pod-cidr": "pod range", "service-cidr": "service range"} {
+		f.set.Func(name, "`prefix` of a "+kind+", whose packets should keep their source; may be given several times", func(text string) error {
+			prefix, err := netip.ParsePrefix(text)
+			if err != nil || prefix != prefix.Masked() {
+				return fmt.Errorf("want a prefix without host bits, such as 10.244.0.0/16")
+			}
+			f.Ranges = append(f.Ranges, config.Range{Prefix: prefix, Name: kind + " of --" + name})
+			return nil
+		})
+	}
 	return f
 }
 

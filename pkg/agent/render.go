@@ -38,23 +38,6 @@ func (p Program) render(o Options, _ []string) error {
 	return nil
 }
 
-// lint prints every finding of a file.
-func (p Program) lint(o Options, args []string) error {
-	o.Config.Path, o.Config.AllowDir, o.Config.Required = args[0], true, true
-	_, findings, err := config.Load(o.Config)
-	if o.Format == "json" {
-		if err := p.printJSON(append([]config.Finding{}, findings...)); err != nil {
-			return err
-		}
-	} else {
-		printFindings(p.Stdout, findings)
-	}
-	if err != nil {
-		return cli.Exit(cli.StatusFailure)
-	}
-	return nil
-}
-
 func printFindings(to io.Writer, findings []config.Finding) {
 	for _, finding := range findings {
 		_, _ = fmt.Fprintln(to, finding)
