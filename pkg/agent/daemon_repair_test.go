@@ -2,12 +2,14 @@ package agent_test
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // TestRepairAfterTheLock: another process holds the node's lock for 12 seconds, and meanwhile the rules are deleted and other
@@ -56,10 +58,8 @@ func (r *rig) destroy(t *testing.T) {
 // TestRepairBesideEvents: other software changes nftables all the time. Every one of several deletions is repaired within a
 // second, and each is in the log with what was restored, no line twice in a row.
 func TestRepairBesideEvents(t *testing.T) {
-	each(t, func(t *testing.T, r *rig) {
-		if !r.Events {
-			return // where the kernel reports nothing, repairs wait for the resync
-		}
+	reported := slices.DeleteFunc(testkit.Variants(), func(v testkit.Variant) bool { return !v.Events }) // others wait for the resync
+	eachOf(t, reported, func(t *testing.T, r *rig) {
 		record(t, r.StateDir)
 		r.Write(t, never)
 		agent := r.startReady(t)

@@ -109,6 +109,10 @@ func TestSyncWhereTheFileIsElsewhere(t *testing.T) {
 // TestConfigAtTheDefaultPath is optional, as the Kubernetes agent's is, also where the path is spelled out.
 func TestConfigAtTheDefaultPath(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
+		status := r.bareEtc(t, withoutConfig(r.Command("status"))...)
+		if status.Code != 0 || !strings.Contains(status.Stdout, "defaults, because there is no config file") {
+			t.Errorf("status: exit %d\n%s%s", status.Code, status.Stdout, status.Stderr)
+		}
 		for _, line := range [][]string{
 			withoutConfig(r.Command("sync")),
 			r.Command("sync", "--config", "/etc/config/ip-masq-agent"),

@@ -66,7 +66,7 @@ var update = flag.Bool("update", false, "rewrite golden files")
 func TestStatusOfAFreshNode(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		s := r.status(t)
-		if s.Backend != nil || len(s.Drift) != 1 || s.Origin != "defaults, because there is no config file" || len(s.Attachments) != 0 {
+		if s.Backend != nil || len(s.Drift) != 1 || s.Origin != "config file" || len(s.Attachments) != 0 {
 			t.Errorf("got %+v", s)
 		}
 		if rules := r.rules(t); rules != "" {

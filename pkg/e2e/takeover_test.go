@@ -111,7 +111,7 @@ func TestFormerChain(t *testing.T) {
 		r.Sync(t, "--masq-chain=BEFORE", "--enable-ipv6")
 		p := r.attached(t, "a")
 		s := r.talk(t, p)
-		r.Sync(t, "--enable-ipv6")
+		r.Sync(t, "--masq-chain=IP-MASQ-AGENT")
 		s.wantOnly(t, nodeAddress)
 		if rules := r.rules(t); strings.Contains(rules, "BEFORE") || !strings.Contains(rules, string(p.ID())) {
 			t.Errorf("after the change of name:\n%s", rules)
