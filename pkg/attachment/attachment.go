@@ -14,17 +14,16 @@ type Attachment struct {
 	Addresses []netip.Addr `json:"addresses"`
 }
 
-// Normalize unmaps IPv4-mapped addresses, drops zones and what is no address, sorts and removes duplicates. A pod has a handful of addresses, so each is
-// put in its place as it comes.
+// Normalize unmaps IPv4-mapped addresses, drops zones and what is no address, sorts and removes duplicates.
 func Normalize(addresses []netip.Addr) []netip.Addr {
 	out := make([]netip.Addr, 0, len(addresses))
 	for _, addr := range addresses {
-		addr = addr.Unmap().WithZone("")
-		if i, found := slices.BinarySearchFunc(out, addr, netip.Addr.Compare); !found && addr.IsValid() {
-			out = slices.Insert(out, i, addr)
+		if addr.IsValid() {
+			out = append(out, addr.Unmap().WithZone(""))
 		}
 	}
-	return out
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
 }
 
 // Has reports whether the attachment has an address of the family.

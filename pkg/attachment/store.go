@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 )
@@ -18,11 +19,24 @@ type Store struct {
 	Dir string
 }
 
-const recordSuffix = ".json"
+const (
+	recordSuffix   = ".json"
+	setAsideSuffix = recordSuffix + ".unreadable"
+)
+
+// ErrUnreadable is in the error of a record whose content says nothing about an attachment: it is damaged, another owner's, or of
+// an unknown format. A record that could just not be read has another error.
+var ErrUnreadable = errors.New("unreadable attachment record")
+
+// document is the content of a record.
+type document struct {
+	Version int `json:"version"`
+	Attachment
+}
 
 // Put writes the record of a, replacing a former one of the same owner in one step.
 func (s Store) Put(a Attachment) error {
-	data, err := json.Marshal(a)
+	data, err := json.Marshal(document{FormatVersion, a})
 	if err != nil {
 		return fmt.Errorf("encode attachment record: %w", err)
 	}
@@ -32,58 +46,108 @@ func (s Store) Put(a Attachment) error {
 // Get reads the record of an owner; the error is fs.ErrNotExist where there is none.
 func (s Store) Get(id ID) (Attachment, error) {
 	data, err := os.ReadFile(s.path(id))
+	if errors.Is(err, syscall.EISDIR) {
+		return Attachment{}, fmt.Errorf("%w %s: %w", ErrUnreadable, id, err)
+	}
 	if err != nil {
 		return Attachment{}, fmt.Errorf("read attachment record: %w", err)
 	}
 	return decode(id, data)
 }
 
-// Delete removes the record of an owner; a missing one is no error.
+// Has reports whether an owner has a record, readable or not.
+func (s Store) Has(id ID) bool {
+	_, err := os.Lstat(s.path(id))
+	return err == nil
+}
+
+// Delete removes the record of an owner, also one that was set aside; a missing one is no error.
 func (s Store) Delete(id ID) error {
-	if err := os.Remove(s.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove attachment record: %w", err)
+	for _, path := range []string{s.path(id), s.setAsidePath(id)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove attachment record: %w", err)
+		}
 	}
 	return nil
 }
 
-// List reads all records, in the order of their ids. Records that cannot be decoded come back in the error, joined, beside
-// those that can: one broken file must not hide the others.
+// List reads all records, in the order of their ids. Records that cannot be read come back in the error, joined, beside those
+// that can: one broken file must not hide the others.
 func (s Store) List() ([]Attachment, error) {
-	entries, err := os.ReadDir(s.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list attachment records: %w", err)
-	}
+	ids, err := s.ids()
+	failures := []error{err}
 	var all []Attachment
-	var broken []error
-	for _, entry := range entries {
-		id := ID(strings.TrimSuffix(entry.Name(), recordSuffix))
-		if !id.Valid() || !strings.HasSuffix(entry.Name(), recordSuffix) {
-			continue
-		}
+	for _, id := range ids {
 		a, err := s.Get(id)
 		switch {
 		case err == nil:
 			all = append(all, a)
 		case !errors.Is(err, fs.ErrNotExist):
-			broken = append(broken, err)
+			failures = append(failures, err)
 		}
 	}
-	return all, errors.Join(broken...)
+	return all, errors.Join(failures...)
+}
+
+// SetAside renames every unreadable record, so that it is found by a person and by no program, and returns one sentence for each.
+// It also removes what writers left that were killed. Nobody may write records meanwhile.
+func (s Store) SetAside() (sentences []string, err error) {
+	s.removeUnfinished()
+	ids, err := s.ids()
+	failures := []error{err}
+	for _, id := range ids {
+		_, err := s.Get(id)
+		if !errors.Is(err, ErrUnreadable) {
+			continue
+		}
+		sentences = append(sentences, fmt.Sprintf("%v; the file is %s now", err, s.setAsidePath(id)))
+		if err := os.Rename(s.path(id), s.setAsidePath(id)); err != nil {
+			failures = append(failures, fmt.Errorf("set a record aside: %w", err))
+		}
+	}
+	return sentences, errors.Join(failures...)
+}
+
+// removeUnfinished removes temporary files (package atomicfile).
+func (s Store) removeUnfinished() {
+	entries, _ := os.ReadDir(s.Dir)
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), ".") && strings.Contains(entry.Name(), recordSuffix+".tmp-") {
+			_ = os.Remove(filepath.Join(s.Dir, entry.Name()))
+		}
+	}
+}
+
+// ids lists the owners that have a record.
+func (s Store) ids() (ids []ID, err error) {
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list attachment records: %w", err)
+	}
+	for _, entry := range entries {
+		if id, isRecord := strings.CutSuffix(entry.Name(), recordSuffix); isRecord && ID(id).Valid() {
+			ids = append(ids, ID(id))
+		}
+	}
+	return ids, nil
 }
 
 func (s Store) path(id ID) string { return filepath.Join(s.Dir, string(id)+recordSuffix) }
 
+func (s Store) setAsidePath(id ID) string { return filepath.Join(s.Dir, string(id)+setAsideSuffix) }
+
 func decode(id ID, data []byte) (Attachment, error) {
-	var a Attachment
-	if err := json.Unmarshal(data, &a); err != nil {
-		return Attachment{}, fmt.Errorf("attachment record %s: %w", id, err)
+	var d document
+	err := json.Unmarshal(data, &d)
+	if versionErr := CheckFormat(d.Version); versionErr != nil {
+		err = versionErr // a newer format explains whatever else could not be read
 	}
-	if a.ID() != id {
-		return Attachment{}, fmt.Errorf("attachment record %s: describes another owner, %s", id, a.ID())
+	if err == nil && d.ID() != id {
+		err = fmt.Errorf("describes another owner, %s", d.ID())
 	}
-	a.Addresses = Normalize(a.Addresses)
-	return a, nil
+	if err != nil {
+		return Attachment{}, fmt.Errorf("%w %s: %w", ErrUnreadable, id, err)
+	}
+	d.Addresses = Normalize(d.Addresses)
+	return d.Attachment, nil
 }

@@ -154,14 +154,12 @@ func owners(name string) []attachment.Owner {
 	return all
 }
 
-// annotations is the capability by which runtimes hand over a pod's annotations.
-const annotations = "io.kubernetes.cri.pod-annotations"
-
-// ours asks the network as it is now, then as it was when the pod was attached, then the pod.
+// ours asks the pod, then the network as it is now, then as it was when the pod was attached. An annotation that is no boolean
+// does not count: the plugin refuses such a pod, so it was attached before the plugin was in its list.
 func (c cached) ours(networks map[string]network) bool {
 	var pod map[string]string
-	_ = json.Unmarshal(c.CapabilityArgs[annotations], &pod)
-	if pod["ip-masq-agent/masquerade"] == "false" {
+	_ = json.Unmarshal(c.CapabilityArgs[attachment.PodAnnotations], &pod)
+	if optedOut, _ := attachment.OptedOut(pod); optedOut {
 		return false
 	}
 	if now, ok := networks[c.NetworkName]; ok {

@@ -1,9 +1,21 @@
 package cnicache
 
-import "github.com/ip-masq/ip-masq-cni/pkg/attachment"
+import (
+	"path/filepath"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+)
+
+// File names the file in which the cache in dir keeps an attachment (libcni/api.go, getCacheFilePath; every version).
+func File(dir string, o attachment.Owner) string {
+	return filepath.Join(Cache{Dir: dir}.resultsDir(), o.Network+"-"+o.ContainerID+"-"+o.IfName)
+}
+
+// Place is the directory of the cache.
+func (c Cache) Place() string { return c.Dir }
 
 // Attachments lists the attachments that should be behind the policy, and the ids of all that may be alive as far as the
-// runtime knows: not those whose namespace is gone, since a runtime that loses a DEL keeps their entry for ever, but all that
+// runtime knows: not those whose namespace is gone, since a runtime that loses a DEL keeps their entry, but all that
 // a file may mean that cannot be read just now.
 func (c Cache) Attachments() (ours []attachment.Attachment, all map[attachment.ID]bool, err error) {
 	list, err := c.List()

@@ -22,6 +22,9 @@ func (n *Node) open(kind backend.Kind) backend.Backend { return registry.Open(n.
 // under the shared lock. Whatever is not steady (first ADD after boot, a repeated ADD, a chain that somebody flushed) is
 // reconciled under the exclusive lock. When a first ADD fails, its own traces are removed as far as possible.
 func (n *Node) Attach(ctx context.Context, a attachment.Attachment) error {
+	if a = n.governed(a); len(a.Addresses) == 0 {
+		n.log.Warn("the attachment has no address that can be masqueraded: it gets no rule", "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
+	}
 	former, err := n.records.Get(a.ID())
 	if !errors.Is(err, fs.ErrNotExist) {
 		return n.attachSlow(ctx, a, &former)
@@ -74,7 +77,7 @@ func (n *Node) attachSlow(ctx context.Context, a attachment.Attachment, former *
 	if _, _, err := n.current(); errors.Is(err, ErrOtherBackend) {
 		return err
 	}
-	n.forgetDeleted(nil)
+	n.setAsideUnreadable()
 	p := n.policy()
 	if former != nil {
 		if err := n.replace(ctx, p.Settings, former, a); err != nil {
@@ -94,7 +97,7 @@ func (n *Node) attachSlow(ctx context.Context, a attachment.Attachment, former *
 func (n *Node) replace(ctx context.Context, s policy.Settings, former *attachment.Attachment, a attachment.Attachment) error {
 	lost := slices.ContainsFunc(s.Families(), func(f policy.Family) bool { return former.Has(f) && !a.Has(f) })
 	if lost {
-		if err := n.detach(ctx, s, a.ID(), former); err != nil {
+		if _, err := n.detach(ctx, s, a.ID(), former); err != nil {
 			return err
 		}
 	}
@@ -128,41 +131,53 @@ func (n *Node) rollBack(a attachment.Attachment) {
 // Detach removes exactly what the owner has: by record where there is one, and otherwise by looking for the owner in the
 // rules. It fails only when something of the owner's is known to be there and could not be removed.
 func (n *Node) Detach(ctx context.Context, owner attachment.Owner) error {
+	return n.release(ctx, owner, n.markDeleted)
+}
+
+// OptOut is Detach for a pod that stays and is not to be masqueraded.
+func (n *Node) OptOut(ctx context.Context, owner attachment.Owner) error {
+	return n.release(ctx, owner, func(attachment.Owner, bool) {})
+}
+
+func (n *Node) release(ctx context.Context, owner attachment.Owner, mark func(owner attachment.Owner, recorded bool)) error {
 	id := owner.ID()
-	record, err := n.records.Get(id)
-	known := err == nil
+	recorded := n.records.Has(id)
 	release, err := n.shared(ctx)
 	if err != nil {
-		if known {
+		if recorded {
 			return err
 		}
 		n.log.Warn("nothing on record for this attachment, and the lock cannot be had to look for its rules", "error", err)
 		return nil
 	}
-	defer release()
-	n.markDeleted(id)
-	if known {
-		return n.detach(ctx, n.settings(), id, &record)
+	mark(owner, recorded)
+	n.pruneDeleted(nil)
+	var known *attachment.Attachment
+	if record, err := n.records.Get(id); err == nil {
+		known = &record
 	}
-	return n.detach(ctx, n.settings(), id, nil)
+	heirs, err := n.detach(ctx, n.settings(), id, known)
+	release()
+	return errors.Join(err, n.releaseHeirs(ctx, heirs))
 }
 
-// inUse lists the backends that may hold rules of ours: the recorded one and the one before a switch, or where the record is
-// lost, those in which our chains stand.
-func (n *Node) inUse(s policy.Settings) []backend.Kind {
-	d, ok := n.Decision()
-	if !ok || d.Kind == "" {
-		kinds := registry.Standing(n.host, s, policy.IPv4)
-		if !s.IPv6 {
-			return kinds
-		}
-		for _, kind := range registry.Standing(n.host, s, policy.IPv6) {
-			if !slices.Contains(kinds, kind) {
-				kinds = append(kinds, kind)
-			}
-		}
-		return kinds
+// releaseHeirs removes what was left to attachments that have the same address and whose own DEL ran at the same time: that one
+// saw the address with its former owner and left it alone. Under the exclusive lock it is over, and its record gone.
+func (n *Node) releaseHeirs(ctx context.Context, heirs []attachment.ID) error {
+	if len(heirs) == 0 {
+		return nil
 	}
-	kinds := []backend.Kind{d.Kind, d.Former}
-	return slices.DeleteFunc(kinds, func(k backend.Kind) bool { return !registry.Known(k) })
+	release, err := n.exclusive(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	var failures []error
+	for _, id := range heirs {
+		if !n.records.Has(id) {
+			_, err := n.detach(ctx, n.settings(), id, nil)
+			failures = append(failures, err)
+		}
+	}
+	return errors.Join(failures...)
 }

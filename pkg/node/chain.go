@@ -30,25 +30,19 @@ type place struct {
 	chain string
 }
 
-// chainFinder is a backend that finds the shared chains in force whatever they are called.
-type chainFinder interface {
-	Chains(ctx context.Context, family policy.Family) ([]string, error)
-}
-
 // found lists the chains that stand in a family without any record: by the name that the settings give, and by the root rules
 // that lead to them.
 func (n *Node) found(ctx context.Context, s policy.Settings, family policy.Family) []place {
 	standing := registry.Standing(n.host, s, family)
 	var places []place
 	for _, kind := range registry.Auto.Kinds() {
-		var chains []string
-		if finder, ok := n.open(kind).(chainFinder); ok {
-			var err error
-			if chains, err = finder.Chains(ctx, family); err != nil {
-				n.log.Debug("cannot look for root rules", "backend", kind, "family", family, "error", err)
-			}
+		chains, err := n.open(kind).Chains(ctx, family)
+		if err != nil {
+			n.log.Debug("cannot look for root rules", "backend", kind, "family", family, "error", err)
 		}
-		if slices.Contains(standing, kind) && !slices.Contains(chains, s.Chain) {
+		// The nftables table stands whatever its chains are called.
+		named := kind != backend.NFTables || len(chains) == 0
+		if named && slices.Contains(standing, kind) && !slices.Contains(chains, s.Chain) {
 			chains = append(chains, s.Chain)
 		}
 		for _, chain := range chains {

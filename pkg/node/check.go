@@ -20,7 +20,7 @@ import (
 // Check verifies, without writing, that an attachment is behind the policy. It fails with a *backend.Missing.
 func (n *Node) Check(ctx context.Context, a attachment.Attachment) error {
 	b, decision, err := n.current()
-	want := n.single(decision, a)
+	want := n.single(decision, n.governed(a))
 	if len(want.Tables) == 0 {
 		return nil // no address of a family that is on: there was nothing to do
 	}
@@ -134,6 +134,8 @@ func (n *Node) GC(ctx context.Context, network string, valid []attachment.Owner,
 		return err
 	}
 	defer release()
+	n.setAsideUnreadable()
+	n.pruneDeleted(nil)
 	keep := map[attachment.ID]bool{}
 	for _, owner := range valid {
 		owner.Network = network
@@ -157,7 +159,8 @@ func (n *Node) collectRecords(ctx context.Context, network string, dead func(att
 	failures := []error{err}
 	for _, a := range records {
 		if a.Network == network && dead(a) {
-			failures = append(failures, n.detach(ctx, n.settings(), a.ID(), &a))
+			_, err := n.detach(ctx, n.settings(), a.ID(), &a)
+			failures = append(failures, err)
 		}
 	}
 	return failures
@@ -167,15 +170,16 @@ func (n *Node) collectRecords(ctx context.Context, network string, dead func(att
 func (n *Node) collectRules(ctx context.Context, network string, keep map[attachment.ID]bool) []error {
 	var failures []error
 	s := n.settings()
-	for _, kind := range n.inUse(s) {
-		got, err := n.open(kind).Observe(ctx, s, s.Families()...)
+	for _, p := range n.places(ctx, s) {
+		got, err := n.open(p.kind).Observe(ctx, p.in(s), bothFamilies...)
 		if err != nil {
 			failures = append(failures, err)
 			continue
 		}
 		for _, id := range owners(got.Pods()) {
 			if id.Of(network) && !keep[id] && !n.ofOther(id, network) {
-				failures = append(failures, n.detach(ctx, s, id, nil))
+				_, err := n.detach(ctx, s, id, nil)
+				failures = append(failures, err)
 			}
 		}
 	}

@@ -55,10 +55,13 @@ func (n *Node) Decision() (Decision, bool) {
 		n.warnOnce(fmt.Sprintf("%s cannot be used: the backend is chosen again", n.decisionPath()), err)
 		return Decision{}, false
 	}
+	if d.BootID != bootID() {
+		return Decision{}, false
+	}
 	if policy.ValidateChain(d.Chain) != nil {
 		d.Chain = ""
 	}
-	return d, d.BootID == bootID()
+	return d, true
 }
 
 // warnOnce logs what every reading of a file finds again.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
@@ -38,10 +39,24 @@ func (n *Node) Look(ctx context.Context, p policy.Policy) (View, error) {
 	}
 	want := ruleset.Build(p, records, ruleset.Unrecorded(got.Pods(), records))
 	view.Drift = append(view.Drift, b.Diff(got, want)...)
+	view.Drift = append(view.Drift, n.otherPlaces(ctx, place{b.Kind(), p.Settings.Chain}, p.Settings)...)
 	for _, family := range p.Settings.Families() {
 		if counters, err := b.Counters(ctx, p.Settings, family); err == nil {
 			view.Counters[family] = counters
 		}
 	}
 	return view, nil
+}
+
+// otherPlaces says where rules managed by ip-masq stand beside those in use: another agent's or another chain's.
+func (n *Node) otherPlaces(ctx context.Context, inUse place, s policy.Settings) []string {
+	var lines []string
+	for _, family := range bothFamilies {
+		for _, p := range n.everyPlace(ctx, family) {
+			if p != inUse || !slices.Contains(s.Families(), family) {
+				lines = append(lines, fmt.Sprintf("%s: chain %s is in force in %s although it is not in use: the next sync removes it", family, p.chain, p.kind))
+			}
+		}
+	}
+	return lines
 }

@@ -6,6 +6,7 @@
 package node
 
 import (
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -19,24 +20,27 @@ import (
 
 // Node is one node's state. The zero value is not usable: use New.
 type Node struct {
-	stateDir   string
-	dataDir    string
-	host       registry.Host
-	choice     registry.Choice
-	owner      bool
-	defaults   policy.Settings
-	records    attachment.Store
-	runtime    Runtime
-	flows      func() FlowChange
-	changingMu sync.Mutex // EndFlows runs beside a Sync
-	changing   FlowChange
-	persisted  persistedPolicy
-	tookOver   bool
-	known      recordList
-	last       steady
-	generation sinceWhen
-	warned     string // the last message of warnOnce
-	log        *slog.Logger
+	stateDir string
+	dataDir  string
+	host     registry.Host
+	choice   registry.Choice
+	owner    bool
+	defaults policy.Settings
+	records  attachment.Store
+	runtime  Runtime
+	// runtimeKnown are the attachments that the runtime knew at the last Sync that asked it.
+	runtimeKnown map[attachment.ID]bool
+	cacheFile    func(dir string, owner attachment.Owner) string
+	flows        func() FlowChange
+	changingMu   sync.Mutex // EndFlows runs beside a Sync
+	changing     FlowChange
+	persisted    persistedPolicy
+	tookOver     bool
+	known        recordList
+	last         steady
+	generation   sinceWhen
+	warned       string // the last message of warnOnce
+	log          *slog.Logger
 }
 
 // Options say who is asking and where the node's files are.
@@ -54,6 +58,9 @@ type Options struct {
 	// does without.
 	Runtime Runtime
 	Flows   func() FlowChange
+	// CacheFile names the file in which the runtime's cache in a directory keeps an attachment. It is the plugin's; nil makes no
+	// marks of deleted attachments.
+	CacheFile func(dir string, owner attachment.Owner) string
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -63,7 +70,7 @@ func New(o Options) *Node {
 	n := &Node{
 		stateDir: o.StateDir, dataDir: o.DataDir,
 		host: o.Host, choice: o.Choice, owner: o.Owner, defaults: o.Defaults,
-		runtime: o.Runtime, flows: o.Flows, log: o.Log,
+		runtime: o.Runtime, flows: o.Flows, cacheFile: o.CacheFile, log: o.Log,
 	}
 	if n.stateDir == "" {
 		n.stateDir = paths.StateDir
@@ -92,6 +99,21 @@ func (n *Node) Records() ([]attachment.Attachment, error) {
 	records, err := n.records.List()
 	n.known = recordList{valid: err == nil && time.Since(changed) > racyTime, at: changed, records: records}
 	return records, err
+}
+
+// setAsideUnreadable renames records that say nothing about an attachment, so that neither GC nor a Sync fails for them again.
+// It needs the exclusive lock.
+func (n *Node) setAsideUnreadable() {
+	if _, err := n.Records(); !errors.Is(err, attachment.ErrUnreadable) {
+		return
+	}
+	sentences, err := n.records.SetAside()
+	for _, sentence := range sentences {
+		n.log.Error("a record was set aside; the pod keeps its rules, and the agent takes it back where the runtime knows it", "record", sentence)
+	}
+	if err != nil {
+		n.log.Error("could not set every unreadable record aside", "error", err)
+	}
 }
 
 // recordList is the records as they were at a time.

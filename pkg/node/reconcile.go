@@ -18,6 +18,10 @@ type scope struct {
 	families []policy.Family
 	// keepChain leaves a shared chain that has rules as it is.
 	keepChain bool
+	// settle is the agent's first Sync, which also looks for chains that no record names.
+	settle bool
+	// former is the chain before, for a record that does not name it.
+	former string
 	// known are all attachments that the runtime knows of; nil where it was not asked.
 	known map[attachment.ID]bool
 }
@@ -33,26 +37,37 @@ func (s scope) living(unrecorded []ruleset.Pod) []ruleset.Pod {
 }
 
 // reconcile turns policy, records and a reading of the kernel into the desired state of the given families, and applies it.
+// Where the backend or the chain changes, every rule moves: the new place is complete before the former ones are emptied.
 // It needs the exclusive lock.
 func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result, error) {
+	result := Result{Chain: p.Settings.Chain}
 	b, decision, fresh, err := n.choose(ctx, p.Settings, sc.families[0])
 	if err != nil {
-		return Result{}, err
+		return result, err
 	}
-	p.Settings.RandomFully = p.Settings.RandomFully && decision.Features.RandomFully
+	result.Backend = b.Kind()
+	if err := n.recordChain(ctx, &decision, p.Settings, sc); err != nil {
+		return result, err
+	}
 	records, err := n.Records()
 	if err != nil {
 		n.log.Warn("skipping attachment records that cannot be read", "error", err)
 	}
+	var left []ruleset.Pod
+	if decision.moving(p.Settings.Chain) {
+		sc.families = p.Settings.Families()
+		left = n.formerPods(ctx, decision, p.Settings)
+	}
+	p.Settings.RandomFully = p.Settings.RandomFully && decision.Features.RandomFully
 	desired := func(got backend.Observed) ruleset.State {
-		state := ruleset.Build(p, records, sc.living(ruleset.Unrecorded(got.Pods(), records)))
+		state := ruleset.Build(p, records, sc.living(ruleset.Unrecorded(append(got.Pods(), left...), records)))
 		state.KeepChain = sc.keepChain
 		return state.Of(sc.families...)
 	}
-	result := Result{Backend: b.Kind(), Chain: p.Settings.Chain, Pods: desired(backend.Observed{}).Count()}
+	result.Pods = desired(backend.Observed{}).Count()
 	err = result.apply(ctx, b, p.Settings, sc.families, desired, fresh)
-	if err == nil && decision.Former != "" {
-		err = n.leaveFormerBackend(ctx, decision, p.Settings)
+	if err == nil && decision.moving(p.Settings.Chain) {
+		err = n.leaveFormer(ctx, decision, p.Settings)
 	}
 	return result, err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
@@ -47,6 +48,7 @@ func (n *Node) Sync(ctx context.Context, p policy.Policy) (Result, error) {
 	}
 	defer release()
 	if n.unchanged(ctx, p) {
+		n.pruneKnown()
 		return n.last.result, nil
 	}
 	seen := n.glance(ctx, p)
@@ -65,12 +67,19 @@ func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) 
 	if former != nil && !former.Equal(p) {
 		n.beginFlows()
 	}
+	n.setAsideUnreadable()
 	dropped, err := n.dropDead(ctx, p.Settings)
 	if err != nil {
 		n.log.Warn("could not remove an attachment whose network namespace is gone", "error", err)
 	}
 	known, adopted := n.adopt()
-	result, err := n.reconcile(ctx, p, scope{families: p.Settings.Families(), known: known})
+	n.runtimeKnown = known
+	n.pruneKnown()
+	sc := scope{families: p.Settings.Families(), known: known, settle: !n.tookOver}
+	if former != nil {
+		sc.former = former.Settings.Chain
+	}
+	result, err := n.reconcile(ctx, p, sc)
 	result.Adopted, result.Dropped = adopted, dropped
 	result.PolicyChanged = former == nil || !former.Equal(p)
 	if result.PolicyChanged {
@@ -97,46 +106,54 @@ func (n *Node) dropDead(ctx context.Context, s policy.Settings) (dropped int, er
 	for _, a := range records {
 		if a.NetNS.Gone() {
 			n.log.Info("removing an attachment whose network namespace is gone", "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
-			failures = append(failures, n.detach(ctx, s, a.ID(), &a))
+			_, err := n.detach(ctx, s, a.ID(), &a)
+			failures = append(failures, err)
 			dropped++
 		}
 	}
 	return dropped, errors.Join(failures...)
 }
 
-// detach removes the record of one owner and then its rules. It needs the lock, in either form. record may be nil. The record
-// goes first: of two DELs at once whose pods share an address, the one that looks at the records last finds neither, and the
-// address goes. Where a backend fails the record comes back, so that the next DEL, or the agent, finishes. A backend that is
-// not there any more must not keep a pod from going.
-func (n *Node) detach(ctx context.Context, s policy.Settings, id attachment.ID, record *attachment.Attachment) error {
-	families := []policy.Family{policy.IPv4, policy.IPv6}
+// detach removes the rules of one owner and then its record. It needs the lock, in either form. record may be nil. A backend
+// that is not there any more must not keep a pod from going; the record lets the agent finish. It returns who else has one of
+// the addresses and keeps it.
+func (n *Node) detach(ctx context.Context, s policy.Settings, id attachment.ID, record *attachment.Attachment) (heirs []attachment.ID, err error) {
+	families := bothFamilies
 	var known []ruleset.Pod
 	if record != nil {
 		known = ruleset.Pods(*record)
-		families = slices.DeleteFunc(families, func(f policy.Family) bool { return !record.Has(f) })
+		families = slices.DeleteFunc(slices.Clone(families), func(f policy.Family) bool { return !record.Has(f) })
 	}
-	if err := n.records.Delete(id); err != nil {
-		return err
+	others := func(address netip.Addr) []ruleset.Pod {
+		pods := n.othersOnRecord(address, id)
+		for _, pod := range pods {
+			heirs = append(heirs, pod.Owner)
+		}
+		return pods
 	}
-	for _, kind := range n.inUse(s) {
-		err := n.open(kind).Detach(ctx, s, families, id, known, n.onRecord)
-		if err == nil {
+	places := n.places(ctx, s)
+	for _, p := range places {
+		in := families
+		if len(places) > 1 { // while rules move, a chain may not be there yet, or no more
+			in = slices.DeleteFunc(slices.Clone(in), func(f policy.Family) bool { return !slices.Contains(registry.Standing(n.host, p.in(s), f), p.kind) })
+		}
+		if len(in) == 0 {
 			continue
 		}
-		if record != nil {
-			err = errors.Join(err, n.records.Put(*record))
-		}
+		err := n.open(p.kind).Detach(ctx, p.in(s), in, id, known, others)
 		if errors.Is(err, backend.ErrUnavailable) {
-			n.log.Warn("the rules of an attachment stay until their backend is back; its record stays with them", "backend", kind, "owner", id, "error", err)
-			return nil
+			n.log.Warn("the rules of an attachment stay until their backend is back; its record stays with them", "backend", p.kind, "owner", id, "error", err)
+			return heirs, nil
 		}
-		return err
+		if err != nil {
+			return heirs, err
+		}
 	}
-	return nil
+	return heirs, n.records.Delete(id)
 }
 
-// onRecord returns the pods on record that have an address.
-func (n *Node) onRecord(address netip.Addr) []ruleset.Pod {
+// othersOnRecord returns the pods on record that have an address and another owner.
+func (n *Node) othersOnRecord(address netip.Addr, id attachment.ID) []ruleset.Pod {
 	records, _ := n.Records() // one that cannot be read names no address
-	return slices.DeleteFunc(ruleset.Pods(records...), func(p ruleset.Pod) bool { return p.Address != address })
+	return slices.DeleteFunc(ruleset.Pods(records...), func(p ruleset.Pod) bool { return p.Address != address || p.Owner == id })
 }

@@ -63,7 +63,7 @@ func TestSyncSkipsBrokenRecords(t *testing.T) {
 				t.Errorf("want %s once in\n%s", source, rules)
 			}
 		}
-		if !strings.Contains(k.logged.String(), "skipping attachment records") {
+		if !strings.Contains(k.logged.String(), "a record was set aside") {
 			t.Errorf("logged\n%s", k.logged.String())
 		}
 	})
@@ -153,7 +153,7 @@ func fullDisk(t *testing.T) string {
 	t.Helper()
 	netnstest.Require(t, "mount")
 	dir := t.TempDir()
-	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=64k,mode=755"); err != nil {
 		t.Fatal(err)
 	}
 	netnstest.OnExit(t, func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })

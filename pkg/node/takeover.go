@@ -7,64 +7,105 @@ import (
 	"slices"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
-	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
-// takeOver removes what others before us left, now that everything stands in its new place: the chain of former settings, and
-// our chain with an older agent's jump in a kind of rules that is not ours, or in IPv6 while that is off.
+var bothFamilies = []policy.Family{policy.IPv4, policy.IPv6}
+
+// recordChain makes the chain of the settings the one in use and the others former ones, before any rule is written: whoever is
+// killed after that leaves a record that names every place where rules may be.
+func (n *Node) recordChain(ctx context.Context, d *Decision, s policy.Settings, sc scope) error {
+	var former []string
+	if d.Chain == "" {
+		former = append(former, sc.former)
+	}
+	if sc.settle {
+		for _, family := range bothFamilies {
+			for _, p := range n.found(ctx, s, family) {
+				if p.kind == d.Kind {
+					former = append(former, p.chain)
+				}
+			}
+		}
+	}
+	place := d.RuntimeDir
+	if n.runtime != nil && sc.known != nil {
+		d.RuntimeDir = n.runtime.Place()
+	}
+	if moved := d.moveTo(s.Chain, former...); !moved && d.RuntimeDir == place {
+		return nil
+	}
+	if len(d.FormerChains) > 0 {
+		n.log.Info("moving every rule to another chain", "chain", d.Chain, "former", d.FormerChains)
+	}
+	return n.saveDecision(*d)
+}
+
+// formerPlaces are the recorded places but the one in use.
+func (d Decision) formerPlaces(s policy.Settings) []place {
+	return slices.DeleteFunc(d.recorded(s), func(p place) bool { return p == place{d.Kind, s.Chain} })
+}
+
+// formerPods are the pods that the former places hold: their rules move too where their record is lost.
+func (n *Node) formerPods(ctx context.Context, d Decision, s policy.Settings) []ruleset.Pod {
+	var pods []ruleset.Pod
+	for _, p := range d.formerPlaces(s) {
+		got, err := n.open(p.kind).Observe(ctx, p.in(s), s.Families()...)
+		if err != nil {
+			n.log.Warn("cannot read the pods' rules in a former chain: pods without a record lose theirs", "backend", p.kind, "chain", p.chain, "error", err)
+		}
+		pods = append(pods, got.Pods()...)
+	}
+	return pods
+}
+
+// leaveFormer empties the former places, now that the one in use has everything.
+func (n *Node) leaveFormer(ctx context.Context, d Decision, s policy.Settings) error {
+	for _, p := range d.formerPlaces(s) {
+		for _, family := range bothFamilies {
+			if err := n.remove(ctx, p.kind, p.in(s), family); err != nil {
+				return fmt.Errorf("remove the former chain %s of %s: %w", p.chain, p.kind, err)
+			}
+		}
+	}
+	d.Former, d.FormerChains = "", nil
+	return n.saveDecision(d)
+}
+
+// takeOver removes what others left in kinds of rules that are not in use, and in a family that is off, now that everything
+// stands in its new place. The former settings may have had a family on; other agents are looked for once per process.
 func (n *Node) takeOver(ctx context.Context, kind backend.Kind, former *policy.Policy, now policy.Settings) error {
+	off := slices.DeleteFunc(slices.Clone(bothFamilies), func(f policy.Family) bool { return slices.Contains(now.Families(), f) })
 	if former != nil {
-		if err := n.removeFormer(ctx, former.Settings, now); err != nil {
-			return err
+		for _, family := range off {
+			if slices.Contains(former.Settings.Families(), family) {
+				if err := n.remove(ctx, kind, now, family); err != nil {
+					return fmt.Errorf("remove the rules of a family that is off now: %w", err)
+				}
+			}
 		}
 	}
 	if n.tookOver {
 		return nil
 	}
-	for _, family := range []policy.Family{policy.IPv4, policy.IPv6} {
-		for _, other := range registry.Standing(n.host, now, family) {
-			if other == kind && slices.Contains(now.Families(), family) {
+	for _, family := range bothFamilies {
+		for _, p := range n.found(ctx, now, family) {
+			if p.kind == kind && slices.Contains(now.Families(), family) {
 				continue
 			}
-			if err := n.remove(ctx, other, now, family); err != nil {
-				return fmt.Errorf("remove %s rules of another agent: %w", other, err)
+			if err := n.remove(ctx, p.kind, p.in(now), family); err != nil {
+				return fmt.Errorf("remove %s rules of another agent: %w", p.kind, err)
 			}
-			n.log.Info("removed the rules of another agent", "backend", other, "family", family)
+			n.log.Info("removed the rules of another agent", "backend", p.kind, "chain", p.chain, "family", family)
 		}
 	}
 	n.tookOver = true
 	return nil
 }
 
-// removeFormer looks into every kind of rules: the backend may have changed together with the settings.
-func (n *Node) removeFormer(ctx context.Context, former, now policy.Settings) error {
-	for _, family := range former.Families() {
-		if former.Chain == now.Chain && slices.Contains(now.Families(), family) {
-			continue
-		}
-		for _, kind := range registry.Standing(n.host, former, family) {
-			if err := n.remove(ctx, kind, former, family); err != nil {
-				return fmt.Errorf("remove the rules of the former settings: %w", err)
-			}
-		}
-	}
-	return nil
-}
-
-// leaveFormerBackend empties the backend that was in use before a switch, now that the new one has everything.
-func (n *Node) leaveFormerBackend(ctx context.Context, d Decision, s policy.Settings) error {
-	for _, family := range []policy.Family{policy.IPv4, policy.IPv6} {
-		if err := n.remove(ctx, d.Former, s, family); err != nil {
-			return fmt.Errorf("remove the rules of the former backend %s: %w", d.Former, err)
-		}
-	}
-	d.Former = ""
-	return n.saveDecision(d)
-}
-
-// remove empties one kind of rules on the way to another state. A stranger's rule that keeps a chain of ours alive is named in
-// the log and does not hold up the rest: ours is out of the chain.
+// remove empties one kind of rules on the way to another state. Other software's rule that keeps a chain alive is named in the
+// log and does not hold up the rest: the rules managed by ip-masq are out of the chain.
 func (n *Node) remove(ctx context.Context, kind backend.Kind, s policy.Settings, family policy.Family) error {
 	b := n.open(kind)
 	if b == nil {
@@ -74,7 +115,7 @@ func (n *Node) remove(ctx context.Context, kind backend.Kind, s policy.Settings,
 	var kept *backend.Kept
 	switch {
 	case errors.As(err, &kept):
-		n.log.Warn("a former chain stays", "reason", kept)
+		n.log.Warn("a former chain stays because other software's rules need it", "reason", kept)
 		return nil
 	case errors.Is(err, backend.ErrUnavailable):
 		return nil

@@ -138,7 +138,7 @@ func TestBadStateDir(t *testing.T) {
 				tt.harm(t, h)
 				for _, got := range []reply{
 					h.do(t, h.request("ADD", "a", "10.1.0.2")).want(t, 100),
-					h.do(t, h.status()).want(t, 50),
+					h.do(t, h.status()).want(t, 51),
 				} {
 					if got.err != nil && !strings.Contains(got.err.Msg, tt.says) {
 						t.Errorf("%q does not say %q", got.err.Msg, tt.says)
@@ -163,7 +163,7 @@ func (h *host) tinyStateDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	netnstest.OnExit(t, func() { _ = unix.Unmount(h.stateDir, unix.MNT_DETACH) })
-	if err := unix.Mount("tmpfs", h.stateDir, "tmpfs", 0, "size=64k"); err != nil {
+	if err := unix.Mount("tmpfs", h.stateDir, "tmpfs", 0, "size=64k,mode=755"); err != nil {
 		t.Fatal(err)
 	}
 }

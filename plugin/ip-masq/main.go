@@ -6,7 +6,9 @@
 package main
 
 import (
+	"fmt"
 	"os"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -20,6 +22,10 @@ var supported = version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.
 func main() { os.Exit(run()) }
 
 func run() int {
+	if len(os.Args) == 2 && strings.TrimLeft(os.Args[1], "-") == "version" {
+		_, _ = fmt.Println("ip-masq", buildversion.BuildVersion)
+		return 0
+	}
 	funcs := skel.CNIFuncs{Add: add, Del: del, Check: check, GC: gc, Status: status}
 	about := buildversion.BuildString("ip-masq") + ": masquerades pods behind the shared chain IP-MASQ-AGENT"
 	err := skel.PluginMainFuncsWithError(funcs, supported, about)

@@ -8,12 +8,14 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
+	"github.com/ip-masq/ip-masq-cni/pkg/cnicache"
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// netConf is the plugin's entry in a conflist as the runtime hands it over. Keys that are not ours are ignored.
+// netConf is the plugin's entry in a conflist as the runtime hands it over. Other keys are ignored.
 type netConf struct {
 	CNIVersion string          `json:"cniVersion"`
 	Name       string          `json:"name"`
@@ -30,9 +32,6 @@ type netConf struct {
 		PodAnnotations map[string]string `json:"io.kubernetes.cri.pod-annotations"`
 	} `json:"runtimeConfig"`
 }
-
-// annotation is the pod's own say, handed over by runtimes for the capability "io.kubernetes.cri.pod-annotations".
-const annotation = "ip-masq-agent/masquerade"
 
 func parseConf(stdin []byte) (*netConf, error) {
 	conf := &netConf{}
@@ -56,6 +55,9 @@ func (c *netConf) validate() error {
 	if _, err := registry.ParseChoice(c.Backend); err != nil {
 		return badConf("backend", err)
 	}
+	if _, err := attachment.OptedOut(c.RuntimeConfig.PodAnnotations); err != nil {
+		return types.NewError(types.ErrInvalidNetworkConfig, err.Error(), "")
+	}
 	return nil
 }
 
@@ -65,7 +67,8 @@ func badConf(key string, err error) error {
 
 // optedOut reports whether the pod keeps its address everywhere, by the network's key or its own annotation.
 func (c *netConf) optedOut() bool {
-	return (c.Masquerade != nil && !*c.Masquerade) || c.RuntimeConfig.PodAnnotations[annotation] == "false"
+	byPod, _ := attachment.OptedOut(c.RuntimeConfig.PodAnnotations) // validate asked for the error
+	return byPod || c.Masquerade != nil && !*c.Masquerade
 }
 
 // node opens the node's state. The persisted policy overrules the settings given here.
@@ -81,7 +84,7 @@ func (c *netConf) node() *node.Node {
 	}
 	return node.New(node.Options{
 		StateDir: c.StateDir, DataDir: c.DataDir, Choice: choice, Defaults: settings,
-		Log: logger(),
+		CacheFile: cnicache.File, Log: logger(),
 	})
 }
 

@@ -30,7 +30,7 @@ func add(args *skel.CmdArgs) error {
 	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
 	defer cancel()
 	if conf.optedOut() {
-		err = conf.node().Detach(ctx, ownerOf(conf, args))
+		err = conf.node().OptOut(ctx, ownerOf(conf, args))
 	} else {
 		err = conf.node().Attach(ctx, attachmentOf(conf, previous, args))
 	}
@@ -91,7 +91,7 @@ func status(args *skel.CmdArgs) error {
 	return statusError(conf.node().Status(ctx))
 }
 
-// forPod decodes what ADD and CHECK need, and refuses a namespace that is our own before anything is written: the library
+// forPod decodes what ADD and CHECK need, and refuses a namespace that is the plugin's own before anything is written: the library
 // asks only afterwards.
 func forPod(args *skel.CmdArgs) (*netConf, *cniresult.Result, error) {
 	conf, err := parseConf(args.StdinData)
@@ -101,22 +101,23 @@ func forPod(args *skel.CmdArgs) (*netConf, *cniresult.Result, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	warnOfUnknownKeys(logger(), args.StdinData)
 	previous, err := parsePrevious(conf)
 	if err != nil {
 		return nil, nil, err
 	}
-	return conf, previous, notOurNetNS(args)
+	return conf, previous, notOwnNetNS(args)
 }
 
-func notOurNetNS(args *skel.CmdArgs) error {
+func notOwnNetNS(args *skel.CmdArgs) error {
 	if args.NetnsOverride != "" {
 		return nil
 	}
-	ours, err := cnins.CheckNetNS(args.Netns)
+	own, err := cnins.CheckNetNS(args.Netns)
 	if err != nil {
 		return err
 	}
-	if ours {
+	if own {
 		return types.NewError(types.ErrInvalidNetNS, "CNI_NETNS is the plugin's own network namespace", args.Netns)
 	}
 	return nil

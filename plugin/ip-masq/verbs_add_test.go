@@ -1,10 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
@@ -169,6 +171,8 @@ func TestOptOut(t *testing.T) {
 	}{
 		{"key", key("masquerade", false)},
 		{"annotation", key("runtimeConfig", annotated("false"))},
+		{"annotation, capitalised", key("runtimeConfig", annotated("False"))},
+		{"annotation no", key("runtimeConfig", annotated("no"))},
 		{"annotation against the key", both(key("masquerade", true), key("runtimeConfig", annotated("false")))},
 	}
 	eachVariant(t, func(t *testing.T, v variant) {
@@ -187,5 +191,54 @@ func TestOptOut(t *testing.T) {
 				h.wantPods(t, podLine("10.1.0.9", "b"), podLine("10.1.0.2", "a"))
 			})
 		}
+	})
+}
+
+// TestBackendKey: the first ADD of this boot decides. An entry that asks for another backend is refused with both names, and
+// harms nobody: the first network's pods pass CHECK, and its own DEL succeeds.
+func TestBackendKey(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v variant) {
+		h := newHost(t, v)
+		own, other := "nftables", "iptables"
+		if v.IsIPTables() {
+			own, other = other, own
+		}
+		first := h.request("ADD", "a", "10.1.0.2").set("backend", own)
+		second := h.request("ADD", "b", "10.1.0.3").set("name", "second").set("backend", other)
+		h.must(t, first)
+		got := h.do(t, second).want(t, 101)
+		if got.err != nil && (!strings.Contains(got.err.Msg, `"`+other+`"`) || !strings.Contains(got.err.Msg, string(v.Kind))) {
+			t.Errorf("%q does not name both", got.err.Msg)
+		}
+		h.do(t, second.as("CHECK")).want(t, 101)
+		status := h.status().set("name", "second").set("backend", other)
+		h.do(t, status).want(t, 51)
+		h.must(t, first.as("CHECK"))
+		h.must(t, second.as("DEL"))
+		h.must(t, h.request("ADD", "c", "10.1.0.4").set("backend", "auto"))
+		h.wantPods(t, podLine("10.1.0.2", "a"), podLine("10.1.0.4", "c"))
+	})
+}
+
+// TestOneBackendForAllWriters: entries that ask for different backends, all at once. Some are refused; none switches the node.
+func TestOneBackendForAllWriters(t *testing.T) {
+	eachVariant(t, func(t *testing.T, v variant) {
+		h := newHost(t, v)
+		one(t, h)
+		var requests []*request
+		for i := range 12 {
+			r := h.request("ADD", fmt.Sprint("p", i), fmt.Sprint("10.1.1.", i+1))
+			requests = append(requests, r.set("backend", []string{"iptables", "nftables"}[i%2]))
+		}
+		for i, got := range h.all(t, requests...) {
+			mine := (requests[i].conf["backend"] == "nftables") == (v.Kind == backend.NFTables)
+			if want := map[bool]uint{true: 0, false: 101}[mine]; got.code() != want {
+				t.Errorf("%v: code %d, want %d", requests[i].conf["backend"], got.code(), want)
+			}
+		}
+		if pods := h.observe(t, policy.IPv4).Pods; len(pods) != 7 {
+			t.Errorf("%d pods, want 7: %q", len(pods), pods)
+		}
+		h.must(t, h.request("CHECK", "a", "10.1.0.2"))
 	})
 }

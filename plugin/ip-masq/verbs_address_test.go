@@ -38,15 +38,23 @@ func TestAddresses(t *testing.T) {
 		{"A16 both families", `[]`, `[{"address": "fd00:1::2/64"}, {"address": "10.1.0.2/24"}]`, []string{"10.1.0.2", "fd00:1::2"}},
 		{"A16 several of a family", `[]`, `[{"address": "fd00:1::2/64"}, {"address": "fd00:1::3/64"}]`, []string{"fd00:1::2", "fd00:1::3"}},
 		{"no address at all", `[]`, `[]`, nil},
+		{"the unspecified addresses", `[]`, `[{"address": "0.0.0.0/0"}, {"address": "::/0"}]`, nil},
+		{"an address of the node", `[]`, `[{"address": "192.0.2.7/32"}]`, nil},
+		{"an IPv6 address of the node", `[]`, `[{"address": "2001:db8::7/128"}, {"address": "10.1.0.2/24"}]`, []string{"10.1.0.2"}},
+		{"the node's loopback", `[]`, `[{"address": "127.0.0.1/8"}, {"address": "::1/128"}]`, nil},
 	}
 	eachVariant(t, func(t *testing.T, v variant) {
 		h := newHost(t, v)
+		h.Run(t, "sh", "-ec", "ip link set lo up; ip addr add 192.0.2.7/32 dev lo; ip addr add 2001:db8::7/128 dev lo")
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
 				previous := fmt.Sprintf(`{"cniVersion": "1.1.0", "interfaces": %s, "ips": %s}`, tt.interfaces, tt.ips)
 				previous = strings.ReplaceAll(previous, "NETNS", h.pod.Path)
 				r := h.request("ADD", "a").set("prevResult", rawJSON(previous)).set("enableIPv6", true)
-				h.must(t, r)
+				got := h.must(t, r)
+				if refused := strings.Contains(tt.name, "node") || len(tt.want) == 0; refused != strings.Contains(got.Stderr, "level=WARN") {
+					t.Errorf("stderr %q, want a warning: %t", got.Stderr, refused)
+				}
 				if diff := cmp.Diff(tt.want, h.addresses(t)); diff != "" {
 					t.Errorf("-want +got:\n%s", diff)
 				}

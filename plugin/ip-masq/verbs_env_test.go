@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
@@ -49,6 +50,8 @@ func TestRefusals(t *testing.T) {
 		{"masqChain bad at STATUS", "STATUS", key("masqChain", "A B"), 7, []string{"masqChain"}},
 		{"backend unknown", "ADD", key("backend", "pf"), 7, []string{"backend", "pf", "auto", "iptables"}},
 		{"backend unknown at STATUS", "STATUS", key("backend", "pf"), 7, []string{"backend"}},
+		{"annotation that is no boolean", "ADD", key("runtimeConfig", annotated("nope")), 7, []string{"ip-masq-agent/masquerade", `"nope"`, `"false"`}},
+		{"annotation that is empty", "ADD", key("runtimeConfig", annotated("")), 7, []string{"ip-masq-agent/masquerade"}},
 		{"A18 namespace is the plugin's own", "ADD", env("CNI_NETNS", "/proc/self/ns/net"), 8, []string{"namespace"}},
 		{"A31 no prevResult", "CHECK", key("prevResult", nil), 7, []string{"prevResult"}},
 		{"A31 version without CHECK", "CHECK", func(r *request) { r.version("0.3.1") }, 1, nil},
@@ -107,6 +110,8 @@ func TestAccepted(t *testing.T) {
 		{"A6 CNI_ARGS of a runtime", env("CNI_ARGS", podArgs)},
 		{"A6 CNI_ARGS that are none", env("CNI_ARGS", "garbage;=;a=b=c")},
 		{"A7 annotation that says true", key("runtimeConfig", annotated("true"))},
+		{"A7 annotation that says Yes", key("runtimeConfig", annotated("Yes"))},
+		{"A7 annotation that says ON", key("runtimeConfig", annotated("ON"))},
 		{"A18 the own namespace, and told so", both(env("CNI_NETNS", "/proc/self/ns/net"), env("CNI_NETNS_OVERRIDE", "1"))},
 		{"masquerade true", key("masquerade", true)},
 		{"an interface with quotes in its name", env("CNI_IFNAME", `e"t'h\0`)},
@@ -180,4 +185,36 @@ func TestWithoutAnything(t *testing.T) {
 
 func annotated(value string) map[string]any {
 	return map[string]any{"io.kubernetes.cri.pod-annotations": map[string]string{"ip-masq-agent/masquerade": value}}
+}
+
+// TestUnknownKeys: a misspelt key has no effect, and is named where a person looks; keys of the specification are not.
+func TestUnknownKeys(t *testing.T) {
+	h := newHost(t, testkit.Only(backend.NFTables)[0])
+	h.add(t, "first", "10.1.0.9")
+	for key, says := range map[string]string{
+		"masquerde": "masquerde", "MasqChain": "masqChain", "somebodyElses": "somebodyElses",
+		"capabilities": "", "runtimeConfig": "", "args": "", "cni.dev/x": "", "ipMasq": "", "dns": "", "enableIPv6": "",
+	} {
+		r := h.request("ADD", "a", "10.1.0.2")
+		if _, there := r.conf[key]; !there {
+			r.set(key, map[string]any{})
+		}
+		switch key {
+		case "MasqChain":
+			r.set(key, "IP-MASQ-AGENT")
+		case "enableIPv6", "ipMasq":
+			r.set(key, false)
+		}
+		for _, verb := range []string{"ADD", "CHECK"} {
+			got := h.must(t, r.as(verb))
+			if (says == "" && got.Stderr != "") || !strings.Contains(got.Stderr, says) {
+				t.Errorf("%s with key %q says on stderr: %q", verb, key, got.Stderr)
+			}
+		}
+		for _, verb := range []string{"DEL", "STATUS"} { // a runtime polls STATUS
+			if got := h.must(t, r.as(verb)); got.Stderr != "" {
+				t.Errorf("%s with key %q says on stderr: %q", verb, key, got.Stderr)
+			}
+		}
+	}
 }
