@@ -1,64 +1,158 @@
 // Package atomicfile replaces files in one step: a reader sees the old content or the new, a full disk loses nothing, and a
-// kill leaves at most a temporary file whose name starts with a dot and ends in no extension that any program loads.
+// kill leaves at most a temporary file, whose name starts with a dot and ends in no extension that any program loads.
 //
 // It refuses to edit in place and to follow a policy of its own about which file is right.
 package atomicfile
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
 )
+
+// TempPrefix begins the names of all temporary files, so that Sweep can tell them from other programs'.
+const TempPrefix = ".ip-masq.tmp-"
+
+// formerTempPrefix is the installer's of version 0.1.0.
+const formerTempPrefix = ".ip-masq-installer.tmp-"
 
 // Write replaces the file at path. The directory is made when missing. Nothing is synced: what must survive a power loss
 // goes through WriteSync.
 func Write(path string, data []byte, mode os.FileMode) error {
-	return write(path, data, mode, func(*os.File) error { return nil })
+	return write(path, data, mode, func(*os.File) error { return nil }, func(string) error { return nil })
 }
 
 // WriteSync is Write for files that must survive a power loss: the content is on disk before the name is, and the name when
 // it returns.
 func WriteSync(path string, data []byte, mode os.FileMode) error {
-	if err := write(path, data, mode, (*os.File).Sync); err != nil {
+	return write(path, data, mode, (*os.File).Sync, syncDir)
+}
+
+func write(path string, data []byte, mode os.FileMode, sync func(*os.File) error, syncDir func(string) error) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("make directory for %s: %w", path, err)
+	}
+	s, err := stage(path, data, func(f *os.File) error { return errors.Join(f.Chmod(mode), sync(f)) })
+	if err != nil {
+		return err
+	}
+	defer s.Discard()
+	if err := s.rename(); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
 }
 
-func write(path string, data []byte, mode os.FileMode, sync func(*os.File) error) (err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("make directory for %s: %w", path, err)
-	}
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-")
+// Staged is a complete file on disk, one rename away from its place.
+type Staged struct {
+	Temp string // where it is
+	path string
+}
+
+// Stage writes a file beside its place and syncs it; adjust sets mode, owner and the like. All that can go wrong for want of
+// room or right goes wrong here, where nothing has changed yet.
+func Stage(path string, data []byte, adjust func(*os.File) error) (*Staged, error) {
+	return stage(path, data, func(f *os.File) error { return errors.Join(adjust(f), f.Sync()) })
+}
+
+func stage(path string, data []byte, finish func(*os.File) error) (*Staged, error) {
+	temp, err := os.CreateTemp(filepath.Dir(path), TempPrefix)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(temp.Name())
+	_, err = temp.Write(data)
+	if err == nil {
+		err = finish(temp)
+	}
+	s := &Staged{temp.Name(), path}
+	if err := errors.Join(err, temp.Close()); err != nil {
+		s.Discard()
+		return nil, fmt.Errorf("write %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// StageLink stages a symlink over itself.
+func StageLink(path string) (*Staged, error) {
+	target, err := os.Readlink(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the symlink: %w", err)
+	}
+	for n := range 100 {
+		s := &Staged{filepath.Join(filepath.Dir(path), fmt.Sprintf("%slink-%d", TempPrefix, n)), path}
+		if err = os.Symlink(target, s.Temp); err == nil {
+			return s, nil
 		}
-	}()
-	if err := fill(temp, data, mode, sync); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		if !errors.Is(err, fs.ErrExist) {
+			break
+		}
 	}
-	if err := os.Rename(temp.Name(), path); err != nil {
-		return fmt.Errorf("replace %s: %w", path, err)
+	return nil, fmt.Errorf("write beside %s: %w", path, err)
+}
+
+// Discard removes what was not committed. After a commit it does nothing.
+func (s *Staged) Discard() {
+	if s != nil {
+		_ = os.Remove(s.Temp)
+	}
+}
+
+// Commit replaces whatever is at the place, in one step that survives a power loss.
+func (s *Staged) Commit() error {
+	if err := s.rename(); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(s.path))
+}
+
+// CommitNew is Commit for a place where nothing is. Where something is by now, the error is fs.ErrExist.
+func (s *Staged) CommitNew() error {
+	err := unix.Renameat2(unix.AT_FDCWD, s.Temp, unix.AT_FDCWD, s.path, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // not on every file system
+		if _, err := os.Lstat(s.path); errors.Is(err, fs.ErrNotExist) {
+			return s.Commit()
+		}
+		err = unix.EEXIST
+	}
+	if err != nil {
+		return fmt.Errorf("create %s: %w", s.path, err)
+	}
+	return syncDir(filepath.Dir(s.path))
+}
+
+func (s *Staged) rename() error {
+	if err := os.Rename(s.Temp, s.path); err != nil {
+		return fmt.Errorf("replace %s: %w", s.path, err)
 	}
 	return nil
 }
 
-func fill(f *os.File, data []byte, mode os.FileMode, sync func(*os.File) error) error {
-	_, err := f.Write(data)
-	if err == nil {
-		err = f.Chmod(mode)
+// Remove removes a file so that it is gone after a power loss, too. One that is gone already is no error.
+func Remove(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	if err == nil {
-		err = sync(f)
+	if err != nil {
+		return fmt.Errorf("remove: %w", err)
 	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
+	return syncDir(filepath.Dir(path))
+}
+
+// Sweep removes the temporary files that a killed write left in a directory. The caller sees to it that nobody writes there at
+// the same time.
+func Sweep(dir string) {
+	files, _ := os.ReadDir(dir)
+	for _, file := range files {
+		if strings.HasPrefix(file.Name(), TempPrefix) || strings.HasPrefix(file.Name(), formerTempPrefix) {
+			_ = os.Remove(filepath.Join(dir, file.Name()))
+		}
 	}
-	return err
 }
 
 func syncDir(dir string) error {

@@ -119,3 +119,92 @@ func TestWriteIsAtomic(t *testing.T) {
 		}
 	}
 }
+
+// TestStage: nothing is at the place before the commit, and nothing beside it after that or a discard.
+func TestStage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	stage := func() *atomicfile.Staged {
+		t.Helper()
+		s, err := atomicfile.Stage(path, []byte("new"), func(f *os.File) error { return f.Chmod(0o640) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := os.ReadFile(s.Temp); string(got) != "new" {
+			t.Errorf("staged %q", got)
+		}
+		return s
+	}
+	stage().Discard()
+	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 0 {
+		t.Errorf("left after a discard: %v", entries)
+	}
+	s := stage()
+	if err := s.CommitNew(); err != nil {
+		t.Fatal(err)
+	}
+	s.Discard()
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o640 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	second := stage()
+	if err := second.CommitNew(); !errors.Is(err, os.ErrExist) {
+		t.Errorf("created over a file: %v", err)
+	}
+	if err := second.Commit(); err != nil {
+		t.Error(err)
+	}
+	onlyFile(t, path)
+	if err := errors.Join(atomicfile.Remove(path), atomicfile.Remove(path)); err != nil {
+		t.Error(err)
+	}
+	if _, err := atomicfile.Stage(path, nil, func(*os.File) error { return syscall.EPERM }); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("error %v", err)
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 0 {
+		t.Errorf("left: %v", entries)
+	}
+}
+
+// TestStageLink: the link is replaced by one that leads to the same.
+func TestStageLink(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "link")
+	if err := os.Symlink("../elsewhere", path); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.Lstat(path)
+	one, err := atomicfile.StageLink(path)
+	two, secondErr := atomicfile.StageLink(path)
+	if err := errors.Join(err, secondErr); err != nil {
+		t.Fatal(err)
+	}
+	two.Discard()
+	if err := one.Commit(); err != nil {
+		t.Error(err)
+	}
+	after, _ := os.Lstat(path)
+	if target, err := os.Readlink(path); target != "../elsewhere" || os.SameFile(before, after) {
+		t.Errorf("leads to %q (%v), the same as before: %t", target, err, os.SameFile(before, after))
+	}
+	onlyFile(t, path)
+}
+
+// TestSweep removes what killed writes left, those of 0.1.0 too, and nothing else.
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{atomicfile.TempPrefix + "1", ".ip-masq-installer.tmp-2", ".other.tmp-3", "file"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	atomicfile.Sweep(dir)
+	atomicfile.Sweep(filepath.Join(dir, "missing"))
+	var left []string
+	entries, _ := os.ReadDir(dir)
+	for _, entry := range entries {
+		left = append(left, entry.Name())
+	}
+	if strings.Join(left, " ") != ".other.tmp-3 file" {
+		t.Errorf("left: %v", left)
+	}
+}

@@ -27,7 +27,7 @@ const (
 	Exclusive Mode = unix.LOCK_EX
 )
 
-// HeldError says that somebody else has the lock. Holders are the processes of this user that are seen to hold it; there are
+// HeldError says that another process has the lock. Holders are the processes of this user that are seen to hold it; there are
 // none where the holder runs in another PID namespace, such as another container's.
 type HeldError struct {
 	Path    string
@@ -90,7 +90,7 @@ func Try(path string, mode Mode) (*Lock, error) {
 // Check returns the *HeldError that Try would return, and makes nothing.
 func Check(path string, mode Mode) error {
 	file, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil
 	}
 	if err != nil {
@@ -136,7 +136,7 @@ func open(ctx context.Context, path string) (*os.File, error) {
 		}
 		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		if errors.Is(err, fs.ErrNotExist) && tries < 10 {
-			continue // somebody removed the directory meanwhile
+			continue // another process removed the directory meanwhile
 		}
 		if err != nil {
 			return nil, fmt.Errorf("open the lock: %w", err)
@@ -169,7 +169,7 @@ func makeDirectory(dir string) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil // somebody removed it at once; opening the file tells
+		return nil // another process removed it at once; opening the file tells
 	case err != nil:
 		return fmt.Errorf("the directory of the lock: %w", err)
 	case info.Mode().Perm()&0o002 != 0:

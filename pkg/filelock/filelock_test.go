@@ -154,7 +154,7 @@ func TestUnprivilegedUser(t *testing.T) {
 				t.Errorf("the user can lock it: %s %v", out, err)
 			}
 			if second, held := try(t, path, filelock.Exclusive); second != nil || len(held.Holders) != 1 || held.Holders[0].PID != os.Getpid() {
-				t.Errorf("the lock is not ours alone: %v", held)
+				t.Errorf("this process is not the only holder: %v", held)
 			}
 			if files, _ := os.ReadDir(filepath.Dir(path)); len(files) != 1 {
 				t.Errorf("left in the directory: %v", files)
@@ -369,9 +369,14 @@ func replaceDir(dir string, write func(string, []byte, os.FileMode) error) error
 }
 
 func TestCheckMakesNothing(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
-	if err := filelock.Check(filepath.Join(dir, "lock"), filelock.Exclusive); err != nil {
-		t.Error(err)
+	dir, file := filepath.Join(t.TempDir(), "state"), newPath(t)
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{filepath.Join(dir, "lock"), filepath.Join(file, "lock"), file} {
+		if err := filelock.Check(path, filelock.Exclusive); err != nil {
+			t.Error(err)
+		}
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("made: %v", err)
