@@ -1,7 +1,7 @@
 // Package config turns the agent's configuration file into the effective masquerade lists.
 //
 // The file is the Kubernetes ip-masq-agent's, YAML or JSON, read strictly: a misspelt key, a CIDR with host bits or a key
-// without a value is an error that names the place and the way out, because every one of them used to become a silently
+// without a value is an error that names the place and the fix, because every one of them used to become a silently
 // different policy. All errors of a file are reported at once.
 //
 // The package refuses to do more than that. It never touches the kernel, never watches the file, and never falls back by

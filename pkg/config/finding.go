@@ -16,7 +16,7 @@ const (
 	Warning Severity = "warning"
 )
 
-// Finding is one thing wrong with a configuration, and the way out. Line and Column count from 1; 0 means unknown.
+// Finding is one thing wrong with a configuration, and the fix. Line and Column count from 1; 0 means unknown.
 type Finding struct {
 	File     string   `json:"file"`
 	Line     int      `json:"line,omitempty"`
