@@ -1,6 +1,7 @@
 package install
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 )
 
 // versionTime bounds the plugin's answer to VERSION.
@@ -22,14 +25,18 @@ const binaryMode = 0o755
 func (o Options) source() string { return filepath.Join(o.SourceDir, pluginType) }
 func (o Options) target() string { return filepath.Join(o.BinDir, pluginType) }
 
-// uptodate says whether the plugin that is there is the one to install.
-func (o Options) uptodate() (bool, error) {
-	if _, err := os.Stat(o.source()); err != nil {
+// upToDate says whether the plugin that is there is the one to install.
+func (o Options) upToDate() (bool, error) {
+	source, err := os.ReadFile(o.source())
+	if err != nil {
 		return false, fmt.Errorf("the plugin to install (--source-dir): %w", err)
 	}
 	info, err := os.Lstat(o.target())
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, o.binDir()
+		if _, err := os.Stat(o.BinDir); errors.Is(err, fs.ErrNotExist) {
+			return false, notNow("there is no directory %s (--cni-bin-dir); the runtime looks for plugins in one that exists", o.BinDir)
+		}
+		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("the installed plugin: %w", err)
@@ -37,53 +44,54 @@ func (o Options) uptodate() (bool, error) {
 	if info.IsDir() {
 		return false, fmt.Errorf("%s is a directory, where the plugin belongs", o.target())
 	}
-	if !info.Mode().IsRegular() || info.Mode().Perm() != binaryMode {
+	if !info.Mode().IsRegular() || info.Mode().Perm() != binaryMode || info.Size() != int64(len(source)) {
 		return false, nil
 	}
-	return sameContent(o.source(), o.target())
+	installed, err := os.ReadFile(o.target())
+	if err != nil {
+		return false, fmt.Errorf("the installed plugin: %w", err)
+	}
+	return bytes.Equal(source, installed), nil
 }
 
-func (o Options) binDir() error {
-	_, err := os.Stat(o.BinDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return notNow("there is no directory %s (--cni-bin-dir); the runtime looks for plugins in one that exists", o.BinDir)
+// binary is the plugin staged, or nothing where the one that is there is the same; and in both cases its versions.
+func (o Options) binary(ctx context.Context) (*atomicfile.Staged, []string, error) {
+	same, err := o.upToDate()
+	if err != nil {
+		return nil, nil, err
 	}
-	return err
+	if same {
+		versions, err := supportedVersions(ctx, o.target())
+		if err != nil {
+			err = fmt.Errorf("%s: %w", o.target(), err)
+		}
+		return nil, versions, err
+	}
+	return o.stageBinary(ctx)
 }
 
 // stageBinary copies the plugin beside its place and runs it there, so that what answered is what will be named.
-func (o Options) stageBinary(ctx context.Context) (*staged, []string, error) {
-	source, err := os.Open(o.source())
+func (o Options) stageBinary(ctx context.Context) (*atomicfile.Staged, []string, error) {
+	source, err := os.ReadFile(o.source())
 	if err != nil {
 		return nil, nil, fmt.Errorf("the plugin to install (--source-dir): %w", err)
 	}
-	defer func() { _ = source.Close() }()
-	s, err := stage(o.target(), source, func(f *os.File) error { return f.Chmod(binaryMode) })
+	s, err := atomicfile.Stage(o.target(), source, func(f *os.File) error { return f.Chmod(binaryMode) })
 	if err != nil {
 		return nil, nil, err
 	}
-	versions, err := o.prove(ctx, s.temp)
+	versions, err := supportedVersions(ctx, s.Temp)
 	if err != nil {
-		s.discard()
+		err = fmt.Errorf("%s is not a plugin that works here, so the present one stays: %w", o.source(), err)
+	}
+	if copied, readErr := os.ReadFile(s.Temp); err == nil && (readErr != nil || !bytes.Equal(source, copied)) {
+		err = fmt.Errorf("write %s: %w", o.target(), errors.Join(errors.New("the copy differs from its source"), readErr))
+	}
+	if err != nil {
+		s.Discard()
 		return nil, nil, err
 	}
 	return s, versions, nil
-}
-
-// prove compares a copy with the source and asks it for its versions.
-func (o Options) prove(ctx context.Context, copied string) ([]string, error) {
-	equal, err := sameContent(o.source(), copied)
-	if err == nil && !equal {
-		err = errors.New("the copy differs from its source")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("write %s: %w", o.target(), err)
-	}
-	versions, err := supportedVersions(ctx, copied)
-	if err != nil {
-		return nil, fmt.Errorf("%s is not a plugin that works here, so the present one stays: %w", o.source(), err)
-	}
-	return versions, nil
 }
 
 // supportedVersions runs VERSION, the one verb that needs nothing but its name.

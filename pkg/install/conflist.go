@@ -5,7 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
+
+// pluginType is the plugin's type in a conflist, and the binary's name: the runtime looks for the one by the other.
+const pluginType = "ip-masq"
 
 // conflist is a network as libcni sees it, and where in its text the entries stand. The text itself is never written from
 // the decoded form: that would lose 64-bit integers, key order, escapes and keys that only others know.
@@ -117,8 +121,8 @@ func (l *conflist) check() error {
 
 func (l *conflist) text(i int) []byte { return l.raw[l.entries[i].start:l.entries[i].end] }
 
-// ours are the numbers of our entries.
-func (l *conflist) ours() []int {
+// own are the numbers of ip-masq's entries.
+func (l *conflist) own() []int {
 	var found []int
 	for i, e := range l.entries {
 		if e.Type == pluginType {
@@ -128,12 +132,32 @@ func (l *conflist) ours() []int {
 	return found
 }
 
-func (l *conflist) name() string { return stringOf(l.keys["name"]) }
-
 // stringOf is a value that should be a string, and empty where it is none.
 func stringOf(value any) string {
 	text, _ := value.(string)
 	return text
 }
 
-func trim(raw []byte) []byte { return bytes.TrimSpace(raw) }
+// namesPlugin says whether a configuration would have a runtime, or another plugin, call ip-masq: at whatever depth, since multus
+// and its like carry whole lists inside.
+func namesPlugin(raw []byte) bool {
+	var document any
+	return json.Unmarshal(raw, &document) == nil && mentions(document)
+}
+
+func mentions(value any) bool {
+	switch value := value.(type) {
+	case map[string]any:
+		if value["type"] == pluginType {
+			return true
+		}
+		for _, member := range value {
+			if mentions(member) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(value, mentions)
+	}
+	return false
+}

@@ -98,7 +98,7 @@ func TestConvertGolden(t *testing.T) {
 				t.Errorf("not given back: %v, %s\n%s", ok, file, conf)
 			}
 			if _, _, ok := reverted("other.conflist", got); ok {
-				t.Error("a copy under another name was taken for a conversion of ours")
+				t.Error("a copy under another name was taken for a conversion by the installer")
 			}
 			list, err := libcni.NetworkConfFromBytes(got)
 			if err != nil || len(list.Plugins) != 2 || count(list) != 1 {

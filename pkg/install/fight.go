@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// A fight is somebody else who takes back what we repair: so many repairs within so long, until there was none for a while.
+// A fight is another program that takes back what the watch repairs: so many repairs within so long, until there was none for a
+// while.
 const (
 	fightRepairs = 6
 	fightWindow  = 20 * time.Second
@@ -15,24 +16,32 @@ const (
 
 type fight struct {
 	repairs []time.Time
-	on      bool
+	file    string // what it is about, empty for no fight
 }
 
-func (f *fight) add(now time.Time) { f.repairs = append(f.repairs, now) }
-
-func (f *fight) active(now time.Time) bool {
-	for len(f.repairs) > 0 && now.Sub(f.repairs[0]) > fightWindow {
+// repaired takes note of a repair, and says whether a fight begins with it.
+func (f *fight) repaired(now time.Time, file string) (begins bool) {
+	f.repairs = append(f.repairs, now)
+	for now.Sub(f.repairs[0]) > fightWindow {
 		f.repairs = f.repairs[1:]
 	}
-	count := len(f.repairs)
-	calm := count == 0 || now.Sub(f.repairs[count-1]) > fightCalm
-	f.on = !calm && (f.on || count >= fightRepairs)
-	return f.on
+	if f.file != "" || len(f.repairs) < fightRepairs {
+		return false
+	}
+	f.file = file
+	return true
 }
 
-func (f *fight) reason(dir string) error {
-	return fmt.Errorf("in a fight: somebody else undid %d repairs in %s within %s; a network plugin that wants the file for itself, such as Cilium with cni.exclusive=true, must be told to share it",
-		len(f.repairs), dir, fightWindow)
+// reason says why the node is not ready during a fight, in the same words until it ends. It is nil without one.
+func (f *fight) reason(now time.Time) error {
+	if f.file != "" && now.Sub(f.repairs[len(f.repairs)-1]) > fightCalm {
+		*f = fight{}
+	}
+	if f.file == "" {
+		return nil
+	}
+	return fmt.Errorf("in a fight over %s: another program has undone its repair at least %d times within %s; a network plugin that wants the file for itself has to be configured to share it (Cilium: cni.exclusive=false)",
+		f.file, fightRepairs, fightWindow)
 }
 
 // writePause is the least time between two passes, whatever happens: half of the two seconds in which the node must be
@@ -48,13 +57,11 @@ type pace struct {
 }
 
 func (p *pace) due(now time.Time) bool { return now.Sub(p.last) >= max(p.pause, writePause) }
-func (p *pace) begin(now time.Time)    { p.last = now }
-func (p *pace) reset()                 { p.pause = writePause }
 
-// end makes the next try wait longer after a failure that time alone does not heal.
+// end makes the next try wait longer after a failure that does not pass by itself.
 func (p *pace) end(err error) {
-	if err == nil || errors.Is(err, errLost) {
-		p.reset()
+	if err == nil || errors.Is(err, errChanged) {
+		p.pause = writePause
 		return
 	}
 	p.pause = min(2*max(p.pause, writePause), pauseLimit)

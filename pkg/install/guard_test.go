@@ -23,7 +23,7 @@ func TestSizeAndDependencies(t *testing.T) {
 	}
 	for dep := range strings.FieldsSeq(string(out)) {
 		for prefix, reason := range map[string]string{
-			"github.com/containernetworking/":              "libcni decodes and encodes again, and brings OpenTelemetry",
+			"github.com/containernetworking/cni/":          "libcni decodes and encodes again, and brings OpenTelemetry",
 			"github.com/ip-masq/ip-masq-cni/pkg/backend":   "the installer does not touch the kernel",
 			"github.com/ip-masq/ip-masq-cni/pkg/netnstest": "for tests only",
 			"go.opentelemetry.io/":                         "nothing here is traced",

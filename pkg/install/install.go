@@ -1,136 +1,129 @@
 // Package install puts the CNI plugin ip-masq on a node: the binary first, proved by running it, then its entry in the
-// conflist that the container runtime really loads. It repairs both for as long as it is told to, and takes them out again.
+// conflist that the container runtime really loads. It repairs both continuously when asked to, and takes them out again.
 //
 // It refuses to make a network of its own, to change a byte of a conflist beside its entry, to write a file in place, to
-// name a binary that does not answer, to take away one that is still named, and to undo its work because it is told to end.
+// name a binary that does not answer, to take away one that is still named, and to undo its work because it has to end.
 package install
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os/signal"
-	"strings"
-	"syscall"
+	"io/fs"
 
-	"github.com/ip-masq/ip-masq-cni/pkg/version"
+	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 )
 
-// Program is one invocation: where it prints, and to whom.
-type Program struct {
-	Stdout io.Writer
-	Stderr io.Writer
+// installer is the work on one node. print takes one line for people.
+type installer struct {
+	Options
+	print func(line string)
+	// watching ends a pass at its first change, because a loop looks again at its own pace; and it keeps the plugin on the node
+	// also while the network is missing or broken, because pods that are there already need it.
+	watching bool
+
+	state    string   // what the last pass found to be good
+	versions []string // that the plugin spoke in the last pass
 }
 
-// command is one verb of the program.
-type command struct {
-	name    string
-	summary string
-	flags   func() *flags
-	run     func(p Program, ctx context.Context, o Options) error
-}
+// passes bounds how often one pass starts again because another program writes at the same time.
+const passes = 5
 
-func commands() []command {
-	return []command{
-		{"install", "the plugin goes onto the node, and its entry into the conflist", func() *flags { return newFlags("install").dryRun() }, Program.install},
-		{"watch", "install, then repair for ever", func() *flags { return newFlags("watch").metrics() }, Program.watch},
-		{"uninstall", "the entry goes, and the plugin when nothing needs it any more", func() *flags { return newFlags("uninstall").dryRun() }, Program.uninstall},
-	}
-}
-
-// Main runs the command that the arguments name and returns the exit status.
-func (p Program) Main(args []string) int {
-	if len(args) == 0 {
-		return p.misused(errors.New("want one of install, watch, uninstall"))
-	}
-	switch args[0] {
-	case "--version", "-version":
-		return p.printVersion()
-	case "--help", "-help", "-h", "help":
-		p.usage(p.Stdout)
-		return exitOK
-	}
-	for _, c := range commands() {
-		if c.name == args[0] {
-			return p.dispatch(c, args[1:])
-		}
-	}
-	return p.misused(fmt.Errorf("unknown command %q: want one of install, watch, uninstall", args[0]))
-}
-
-func (p Program) dispatch(c command, args []string) int {
-	f := c.flags()
-	f.SetOutput(io.Discard)
-	err := f.parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		p.help(c, f)
-		return exitOK
-	case err != nil:
-		return p.misused(err)
-	case f.version:
-		return p.printVersion()
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	err = c.run(p, ctx, f.Options)
+// pass makes binary and conflist what they should be, looks again until nothing is left to do, and returns the file that was
+// changed last, empty for none.
+func (i *installer) pass(ctx context.Context) (changed string, err error) {
+	unlock, err := i.lock(ctx)
 	if err != nil {
-		_, _ = fmt.Fprintf(p.Stderr, "ip-masq-installer: %s\n", sentence(err))
+		return "", err
 	}
-	return exitCode(err)
-}
-
-// misused prints one line.
-func (p Program) misused(err error) int {
-	_, _ = fmt.Fprintf(p.Stderr, "ip-masq-installer: %v (see ip-masq-installer --help)\n", err)
-	return exitUsage
-}
-
-func (p Program) printVersion() int {
-	_, _ = fmt.Fprintln(p.Stdout, "ip-masq-installer", version.String())
-	return exitOK
-}
-
-func (p Program) usage(to io.Writer) {
-	_, _ = fmt.Fprintln(to, "usage: ip-masq-installer COMMAND [FLAGS]")
-	for _, c := range commands() {
-		_, _ = fmt.Fprintf(to, "  %-10s %s\n", c.name, c.summary)
-	}
-	_, _ = fmt.Fprintln(to, "`ip-masq-installer COMMAND --help` lists the flags; --version prints the version.")
-	_, _ = fmt.Fprintln(to, "exit status: 0 done, or nothing to do; 1 failed or refused; 2 usage; 3 not possible now, try again later")
-}
-
-func (p Program) help(c command, f *flags) {
-	_, _ = fmt.Fprintf(p.Stdout, "ip-masq-installer %s: %s\nflags:\n", c.name, c.summary)
-	f.VisitAll(func(g *flag.Flag) {
-		value, usage := flag.UnquoteUsage(g)
-		if g.DefValue != "" && g.DefValue != "false" {
-			usage += fmt.Sprintf(" (default %s)", g.DefValue)
+	defer unlock()
+	atomicfile.Sweep(i.BinDir)
+	atomicfile.Sweep(i.ConfDir)
+	for range passes {
+		var file string
+		file, err = i.step(ctx)
+		if file != "" {
+			changed = file
 		}
-		_, _ = fmt.Fprintf(p.Stdout, "  --%-28s %s\n", strings.TrimSpace(g.Name+" "+value), usage)
-	})
+		if err == nil && (file == "" || i.watching) || err != nil && !errors.Is(err, errChanged) {
+			return changed, err
+		}
+	}
+	if err == nil {
+		err = fmt.Errorf("another program rewrites the files in %s as fast as they are repaired", i.ConfDir)
+	}
+	return changed, err
 }
 
-func (p Program) install(ctx context.Context, o Options) error {
-	i := newInstaller(o, p.say)
-	if o.DryRun {
-		return i.preview(ctx, p.Stdout)
+// step stages everything, so that a refusal or a full disk comes before the first change, and then commits: the binary first,
+// because from the next commit on a runtime may call it.
+func (i *installer) step(ctx context.Context) (changed string, err error) {
+	plan, planErr := i.planInstall()
+	if planErr != nil && !(i.watching && errors.Is(planErr, errNotNow)) {
+		return "", planErr
 	}
-	changed, err := i.pass(ctx)
-	if err == nil && !changed {
-		p.say("nothing to do: " + i.state())
+	binary, versions, err := i.binary(ctx)
+	if err != nil {
+		return "", errors.Join(planErr, err)
 	}
-	return err
+	defer binary.Discard()
+	var file *stagedChange
+	if planErr == nil {
+		if err := plan.speaks(versions); err != nil {
+			return "", err
+		}
+		if file, err = plan.stage(); err != nil {
+			return "", err
+		}
+		defer file.discard()
+	}
+	if err := ctx.Err(); err != nil {
+		return "", fmt.Errorf("interrupted, nothing was changed: %w", err)
+	}
+	if binary != nil {
+		if err := binary.Commit(); err != nil {
+			return "", err
+		}
+		changed = i.target()
+		i.print(changed + ": installed")
+	}
+	if planErr != nil {
+		return changed, planErr
+	}
+	if err := file.commit(); err != nil {
+		return changed, err
+	}
+	if !plan.isNothing() {
+		changed = plan.loaded()
+		i.print(plan.done())
+	}
+	i.versions = versions
+	i.state = fmt.Sprintf("%s names ip-masq, and %s answers", plan.loaded(), i.target())
+	return changed, nil
 }
 
-func (p Program) uninstall(ctx context.Context, o Options) error {
-	i := newInstaller(o, p.say)
-	if o.DryRun {
-		return i.previewRemoval(p.Stdout)
+// preview prints what install would do. It takes no lock and writes no file, so it proves the plugin where it lies; one that
+// cannot be run there, for want of its mode bits, is proved by install only.
+func (i *installer) preview(ctx context.Context, to io.Writer) error {
+	plan, err := i.planInstall()
+	if err != nil {
+		return err
 	}
-	return i.remove(ctx)
+	same, err := i.upToDate()
+	if err != nil {
+		return err
+	}
+	versions, err := supportedVersions(ctx, i.source())
+	if err == nil {
+		err = plan.speaks(versions)
+	}
+	if err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	if !same {
+		_, _ = fmt.Fprintf(to, "# install %s as %s\n", i.source(), i.target())
+	}
+	plan.show(to)
+	return nil
 }
-
-func (p Program) say(line string) { _, _ = fmt.Fprintln(p.Stdout, line) }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 )
 
 // B1, B3, B11, B12, B14-B16, B24: both are there, the list keeps its bytes, mode and name, and a second run touches nothing.
@@ -180,7 +182,7 @@ func TestConfWrittenAgain(t *testing.T) {
 	}
 }
 
-// B17: what others chained behind us keeps the list a list.
+// B17: what other software chained behind ip-masq keeps the list a list.
 func TestConfThenOthersChained(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -192,7 +194,7 @@ func TestConfThenOthersChained(t *testing.T) {
 	list, err := h.loads()
 	h.must(err)
 	if len(list.Plugins) != 2 || count(list) != 0 {
-		t.Errorf("%d plugins, ours %d times", len(list.Plugins), count(list))
+		t.Errorf("%d plugins, ip-masq %d times", len(list.Plugins), count(list))
 	}
 }
 
@@ -256,12 +258,12 @@ func TestStaleTemps(t *testing.T) {
 	h.write("10-pods.conflist", bridgeList)
 	h.write(".mine.tmp-1", "x")
 	for _, dir := range []string{h.bin, h.conf} {
-		h.must(os.WriteFile(filepath.Join(dir, tempPrefix+"123"), []byte("half"), 0o600))
+		h.must(os.WriteFile(filepath.Join(dir, atomicfile.TempPrefix+"123"), []byte("half"), 0o600))
 	}
 	h.want(0, "", "install")
 	h.clean()
 	if !exists(h.path(".mine.tmp-1")) {
-		t.Error("somebody else's file is gone")
+		t.Error("another program's file is gone")
 	}
 }
 

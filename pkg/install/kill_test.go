@@ -52,7 +52,7 @@ func scenes() []scene {
 	}
 }
 
-// Killed at any system call that writes: the runtime always finds a network, who names us finds a binary that answers, and
+// Killed at any system call that writes: the runtime always finds a network, who names ip-masq finds a binary that answers, and
 // the next run finishes.
 func TestKilledAnywhere(t *testing.T) {
 	netnstest.Require(t, "strace")
@@ -120,9 +120,9 @@ func (s scene) holds(t *testing.T, h *host, where string) {
 	}
 	for _, name := range h.names() {
 		raw, err := os.ReadFile(h.path(name))
-		if err == nil && slices.Contains(loadable, filepath.Ext(name)) && namesUs(raw) {
+		if err == nil && slices.Contains(loadable, filepath.Ext(name)) && namesPlugin(raw) {
 			if err := h.answers(); err != nil {
-				t.Errorf("%s names us: %v\nafter %s", name, err, where)
+				t.Errorf("%s names ip-masq: %v\nafter %s", name, err, where)
 			}
 		}
 	}

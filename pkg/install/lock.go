@@ -4,120 +4,97 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/ip-masq/ip-masq-cni/pkg/filelock"
+)
+
+// The locks are files: every user may read the CNI directories, and so could lock them.
+const (
+	passLock  = "install.lock"   // held by one installer while it changes the node
+	watchLock = "installer.lock" // held by every watch of a node, together with others, and by uninstall alone
 )
 
 // lockTime is more than another installer needs, whose plugin may take its time to answer.
 const lockTime = 30 * time.Second
 
-// lockDirs makes this the only installer at work in both directories, by locking the directories themselves: that leaves no
-// file behind, and ends with the process however that ends.
-func (i *installer) lockDirs(ctx context.Context) (func(), error) {
+// lockDirs are where the locks may be: in the state directory, which is made when it is missing, or where that cannot be, beside
+// the plugin, which every installer of a node can reach. Runtimes look for plugins by name and not in directories.
+func (o Options) lockDirs() []string {
+	return []string{o.StateDir, filepath.Join(o.BinDir, ".ip-masq-installer")}
+}
+
+// acquire takes a lock in the first directory where that is possible. The returned function removes the directory, where that
+// was made for locks and holds no other one.
+func (o Options) acquire(name string, take func(path string) (*filelock.Lock, error)) (lock *filelock.Lock, tidy func(), err error) {
+	var failed []error
+	for _, dir := range o.lockDirs() {
+		if dir != o.StateDir && !exists(o.BinDir) {
+			break
+		}
+		isOwn := dir != o.StateDir || !exists(dir)
+		lock, err := take(filepath.Join(dir, name))
+		var held *filelock.HeldError
+		if err == nil || errors.As(err, &held) {
+			return lock, func() {
+				if isOwn {
+					_ = os.Remove(dir)
+				}
+			}, err
+		}
+		failed = append(failed, err)
+	}
+	return nil, nil, errors.Join(failed...)
+}
+
+// lock makes this the only installer at work on the node, until the returned function is called or the process ends.
+func (o Options) lock(ctx context.Context) (func(), error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTime)
 	defer cancel()
-	bin, err := lockDir(ctx, i.BinDir)
+	lock, tidy, err := o.acquire(passLock, func(path string) (*filelock.Lock, error) {
+		return filelock.Acquire(ctx, path, filelock.Exclusive)
+	})
+	var held *filelock.HeldError
+	if errors.As(err, &held) {
+		return nil, fmt.Errorf("another ip-masq-installer is at work: %w", err)
+	}
 	if err != nil {
-		return nil, missing(err, i.BinDir, "--cni-bin-dir")
+		return nil, fmt.Errorf("the lock between installers (--state-dir): %w", err)
 	}
-	if sameDir(i.BinDir, i.ConfDir) {
-		return func() { _ = bin.Close() }, nil
-	}
-	conf, err := lockDir(ctx, i.ConfDir)
-	if err != nil {
-		_ = bin.Close()
-		return nil, missing(err, i.ConfDir, "--cni-conf-dir")
-	}
-	return func() { _, _ = conf.Close(), bin.Close() }, nil
+	return func() { lock.Remove(); tidy() }, nil
 }
 
-func missing(err error, dir, flag string) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return notNow("there is no directory %s (%s)", dir, flag)
-	}
-	return err
-}
-
-func sameDir(a, b string) bool {
-	x, errX := os.Stat(a)
-	y, errY := os.Stat(b)
-	return errX == nil && errY == nil && os.SameFile(x, y)
-}
-
-func lockDir(ctx context.Context, dir string) (*os.File, error) {
-	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
-	}
-	for {
-		// A file system that cannot lock is no reason to leave the node without the plugin.
-		if err := flock(d, unix.LOCK_EX); !errors.Is(err, unix.EWOULDBLOCK) {
-			return d, nil
-		}
-		select {
-		case <-ctx.Done():
-			_ = d.Close()
-			return nil, fmt.Errorf("another ip-masq-installer is at work in %s: %w", dir, ctx.Err())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
-
-// watchLock is held by every watch of a node, together with others, and by uninstall alone.
-const watchLock = "installer.lock"
-
-func (o Options) watchLock() string { return filepath.Join(o.StateDir, watchLock) }
-
-// unwatched fails while a watch holds the node: it would put back what uninstall takes out. The lock is held until the
-// returned function is called. Where there is no lock file there is no watch.
+// unwatched fails while a watch works on the node: it would put back what uninstall takes out. None begins until the returned
+// function is called. The caller has the lock of lock, so that no other uninstall is taken for a watch.
 func (o Options) unwatched() (func(), error) {
-	file, err := os.Open(o.watchLock())
-	if errors.Is(err, fs.ErrNotExist) {
-		return func() {}, nil
+	if err := o.watched(); err != nil {
+		return nil, err
 	}
+	lock, tidy, err := o.acquire(watchLock, func(path string) (*filelock.Lock, error) {
+		return filelock.Try(path, filelock.Exclusive)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("the lock of watch (--state-dir): %w", err)
+		return nil, watchedBy(err)
 	}
-	if err := flock(file, unix.LOCK_EX); errors.Is(err, unix.EWOULDBLOCK) {
-		_ = file.Close()
-		return nil, notNow("an ip-masq-installer watch holds this node (%s) and would put the entry back; end it first", o.watchLock())
-	}
-	return func() { _ = file.Close() }, nil
+	return func() { lock.Remove(); tidy() }, nil
 }
 
-// holdNode takes the lock of watch, or keeps it where the file is still the one that is held: somebody may have cleaned the
-// state directory.
-func (o Options) holdNode(held *os.File) (*os.File, error) {
-	if held != nil {
-		here, err := os.Stat(o.watchLock())
-		own, ownErr := held.Stat()
-		if err == nil && ownErr == nil && os.SameFile(here, own) {
-			return held, nil
+// watched is unwatched for a look: it takes and makes nothing.
+func (o Options) watched() error {
+	for _, dir := range o.lockDirs() {
+		if err := filelock.Check(filepath.Join(dir, watchLock), filelock.Exclusive); err != nil {
+			return watchedBy(err)
 		}
-		_ = held.Close()
 	}
-	if err := os.MkdirAll(o.StateDir, 0o755); err != nil {
-		return nil, fmt.Errorf("make the state directory: %w", err)
+	return nil
+}
+
+func watchedBy(err error) error {
+	var held *filelock.HeldError
+	if errors.As(err, &held) {
+		return notNow("an ip-masq-installer watch works on this node and would put the entry back; end it first (%w)", err)
 	}
-	file, err := os.OpenFile(o.watchLock(), os.O_RDONLY|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("open the lock of watch: %w", err)
-	}
-	if err := flock(file, unix.LOCK_SH); errors.Is(err, unix.EWOULDBLOCK) {
-		_ = file.Close()
-		return nil, notNow("an uninstall is at work on this node")
-	}
-	return file, nil
+	return fmt.Errorf("the lock of watch (--state-dir): %w", err)
 }

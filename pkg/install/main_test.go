@@ -15,6 +15,8 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
+	"github.com/ip-masq/ip-masq-cni/pkg/fingerprint"
 	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
@@ -158,7 +160,7 @@ func (h *host) snapshot() map[string]string {
 			if err != nil {
 				return err
 			}
-			text += " " + string(raw) + " " + info.ModTime().String() + identity(info)
+			text += " " + string(raw) + " " + info.ModTime().String() + fingerprint.Info(info)
 		}
 		all[path] = text
 		return nil
@@ -216,7 +218,7 @@ func (h *host) answers() error {
 func (h *host) clean() {
 	h.t.Helper()
 	for path := range h.snapshot() {
-		if strings.Contains(path, tempPrefix) {
+		if strings.Contains(path, atomicfile.TempPrefix) {
 			h.t.Errorf("left behind: %s", path)
 		}
 	}

@@ -4,19 +4,120 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/fingerprint"
 )
 
-// network is the file that the runtime loads, or the one that was named, understood as the runtime would.
-type network struct {
-	*confFile
-	list *conflist
+// loadable are the extensions that runtimes load (libcni, ConfFiles; containerd and CRI-O ask for these three).
+var loadable = []string{".conf", listExt, ".json"}
+
+const listExt = ".conflist"
+
+// isSingle says whether a runtime takes the file for the configuration of a single plugin, not for a list.
+func isSingle(file string) bool {
+	ext := filepath.Ext(file)
+	return ext == ".conf" || ext == ".json"
 }
 
-// find chooses the file to edit.
+// listName is the name under which a file goes on as a list.
+func listName(file string) string { return strings.TrimSuffix(file, filepath.Ext(file)) + listExt }
+
+// network is a file of the conf directory as it was read, understood as the runtime would.
+type network struct {
+	path string // as the runtime finds it
+	real string // the file itself: another path where path is a symlink
+	info os.FileInfo
+	raw  []byte
+	list *conflist // nil before it is understood
+}
+
+func (n *network) name() string { return filepath.Base(n.path) }
+func (n *network) isLink() bool { return n.real != n.path }
+
+// readNetwork reads a file through its links. It opens without waiting: a named pipe would otherwise block the installer, as it
+// does the runtime.
+func readNetwork(path string) (*network, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the network: %w", err)
+	}
+	n := &network{path: path, real: path}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		if n.real, err = filepath.EvalSymlinks(path); err != nil {
+			return nil, notNow("%s is a symlink that leads nowhere: %w", path, err)
+		}
+	}
+	file, err := os.OpenFile(n.real, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read the network: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	if n.info, err = file.Stat(); err != nil {
+		return nil, fmt.Errorf("read the network: %w", err)
+	}
+	if !n.info.Mode().IsRegular() {
+		return nil, notNow("%s is not a file", path)
+	}
+	if n.raw, err = io.ReadAll(file); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return n, nil
+}
+
+// understand finds the list's entries. A single plugin's configuration is a list of one, as it is for runtimes.
+func (n *network) understand() (err error) {
+	n.list, err = scan(n.raw)
+	if err != nil || !isSingle(n.path) {
+		return err
+	}
+	n.list.entries = nil
+	if n.list.keys != nil {
+		n.list.entries = []entry{{start: 0, end: len(n.raw), pluginConf: decodePlugin(n.list.keys)}}
+	}
+	return nil
+}
+
+// errChanged says that a file changed between reading and replacing it. The pass begins again.
+var errChanged = errors.New("it changed meanwhile")
+
+// unchanged says whether the file is still the one that was read.
+func (n *network) unchanged() error {
+	info, err := os.Stat(n.real)
+	if err != nil || fingerprint.Info(info) != fingerprint.Info(n.info) {
+		return fmt.Errorf("%s: %w", n.path, errChanged)
+	}
+	return nil
+}
+
+// candidates are the files among which the runtime chooses, in its order: bytewise, so that a dot file comes before "00-".
+// Only directories are passed over; a symlink to one is not, and neither is a link to nowhere.
+func candidates(dir string) ([]string, error) {
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, notNow("there is no directory %s (--cni-conf-dir); the runtime, or the network's owner, makes it", dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the networks: %w", err)
+	}
+	var names []string
+	for _, file := range files {
+		if !file.IsDir() && slices.Contains(loadable, filepath.Ext(file.Name())) {
+			names = append(names, file.Name())
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// find chooses the file to edit: the one that the runtime loads, or the one that was named.
 func (o Options) find() (*network, error) {
 	names, err := candidates(o.ConfDir)
 	if err != nil {
@@ -51,42 +152,70 @@ func (o Options) named(names []string) (*network, error) {
 
 // load reads a network and refuses one that the runtime would not load: it is its owner's to complete.
 func (o Options) load(name string) (*network, error) {
-	file, err := readFile(filepath.Join(o.ConfDir, name))
+	n, err := readNetwork(filepath.Join(o.ConfDir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, notNow("%w", err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if len(trim(file.raw)) == 0 {
-		return nil, notNow("%s is empty; waiting for its owner to write it", file.path)
+	if len(strings.TrimSpace(string(n.raw))) == 0 {
+		return nil, notNow("%s is empty; waiting for its owner to write it", n.path)
 	}
-	list, err := understand(file)
-	if err == nil {
-		err = list.check()
+	if err = n.understand(); err == nil {
+		err = n.list.check()
 	}
 	if err != nil {
-		return nil, notNow("%s, which the runtime loads, is broken: %w; waiting for its owner to repair it", file.path, err)
+		return nil, notNow("%s, which the runtime loads, is broken: %w; waiting for its owner to repair it", n.path, err)
 	}
-	return &network{confFile: file, list: list}, nil
+	return n, nil
 }
 
-// understand takes a single plugin's configuration for a list of one, as runtimes do.
-func understand(file *confFile) (*conflist, error) {
-	l, err := scan(file.raw)
-	if err != nil || !isSingle(file.name()) {
-		return l, err
-	}
-	l.entries = nil
-	if l.keys != nil {
-		l.entries = []entry{{start: 0, end: len(file.raw), pluginConf: decodePlugin(l.keys)}}
-	}
-	return l, nil
+// isMultus recognises multus, which hands the pod on to other networks: an entry in its own file would be lost, because
+// multus generates it, and would see only what multus returns.
+func isMultus(n *network) bool {
+	return n.list.entries[0].Type == "multus" || n.list.entries[0].Type == "multus-shim"
 }
 
-// acceptable refuses a network that our plugin would not serve as its owner expects.
+// delegate finds the network that multus calls for every pod: it names it by file, by directory or by network, or has a copy
+// of it inside, which it makes again when the file changes.
+func (o Options) delegate(multus *network, others []string) (*network, error) {
+	wanted := multus.delegateName()
+	for _, name := range others {
+		byFile := filepath.Base(wanted) == name
+		n, err := o.load(name)
+		switch {
+		case byFile && err != nil:
+			return nil, err
+		case byFile && isSingle(name):
+			return nil, fmt.Errorf("multus (%s) names %s, which must go on as a list; make it a %s, name that to multus, or choose a file with --conf-file", multus.path, n.path, listExt)
+		case err == nil && !isMultus(n) && (byFile || wanted == stringOf(n.list.keys["name"])):
+			return n, nil
+		}
+	}
+	return nil, fmt.Errorf("the runtime loads %s, which is multus, and none of the other files in %s is the network that it delegates to (%q); name that with --conf-file",
+		multus.path, o.ConfDir, wanted)
+}
+
+func (n *network) delegateName() string {
+	conf := n.list.keys
+	if plugins, isList := conf["plugins"].([]any); isList {
+		conf, _ = plugins[0].(map[string]any)
+	}
+	if name := stringOf(conf["clusterNetwork"]); name != "" {
+		return strings.TrimRight(name, "/")
+	}
+	delegates, _ := conf["delegates"].([]any)
+	if len(delegates) == 0 {
+		return ""
+	}
+	first, _ := delegates[0].(map[string]any)
+	return stringOf(first["name"])
+}
+
+// acceptable refuses a network that the plugin would not serve as its owner expects.
 func (o Options) acceptable(n *network) error {
-	if len(n.list.ours()) == len(n.list.entries) {
+	if len(n.list.own()) == len(n.list.entries) {
 		return fmt.Errorf("%s: %w", n.path, errAlone)
 	}
 	for _, e := range n.list.entries {
@@ -110,9 +239,9 @@ func (e entry) masquerades() string {
 	return ""
 }
 
-// spoken refuses a list whose version our plugin does not speak: runtimes compare the very strings, and CRI-O drops the whole
+// speaks refuses a list whose version the plugin does not speak: runtimes compare the very strings, and CRI-O drops the whole
 // network otherwise.
-func (n *network) spoken(versions []string) error {
+func (n *network) speaks(versions []string) error {
 	speaks := "ip-masq speaks " + strings.Join(versions, ", ")
 	if own := stringOf(n.list.keys["cniVersion"]); own != "" {
 		if slices.Contains(versions, own) {

@@ -48,8 +48,8 @@ func TestRefusals(t *testing.T) {
 		"future version":        {map[string]string{"10-a.conflist": listOf(`"cniVersion":"9.0.0",`, `{"type":"bridge"}`)}, nil, 1, "cniVersion 9.0.0"},
 		"future versions":       {map[string]string{"10-a.conflist": listOf(`"cniVersions":["9.0.0"],`, `{"type":"bridge"}`)}, nil, 1, "cniVersion"},
 		"conf without version":  {map[string]string{"10-a.conf": `{"name":"a","type":"bridge"}`}, nil, 1, "10-a.conf cniVersion"},
-		"ours alone":            {map[string]string{"10-a.conflist": listOf(v1, `{"type":"ip-masq"}`)}, nil, 1, "10-a.conflist only"},
-		"ours alone in a conf":  {map[string]string{"10-a.conf": `{"name":"a","cniVersion":"1.0.0","type":"ip-masq"}`}, nil, 1, "10-a.conf only"},
+		"alone":                 {map[string]string{"10-a.conflist": listOf(v1, `{"type":"ip-masq"}`)}, nil, 1, "10-a.conflist only"},
+		"alone in a conf":       {map[string]string{"10-a.conf": `{"name":"a","cniVersion":"1.0.0","type":"ip-masq"}`}, nil, 1, "10-a.conf only"},
 		"multus, delegate gone": {map[string]string{"00-multus.conf": multusName, "10-a.conflist": bridgeList}, nil, 1, "multus --conf-file"},
 		"multus, conf delegate": {map[string]string{"00-multus.conf": strings.Replace(multusFile, "20-b.conflist", "20-b.conf", 1), "20-b.conf": bridgeConf}, nil, 1, "multus --conf-file 20-b.conf"},
 		"conflist of another":   {map[string]string{"10-a.conf": bridgeConf, "10-a.conflist": bridgeList}, nil, 1, "10-a.conf 10-a.conflist"},
@@ -194,7 +194,7 @@ func TestPlaceTaken(t *testing.T) {
 func TestUnwritable(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to be somebody else")
+		t.Skip("needs root, to be another user")
 	}
 	h := newHost(t)
 	h.write("10-a.conflist", bridgeList)

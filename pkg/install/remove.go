@@ -2,31 +2,37 @@ package install
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 )
 
-// reloadTime lets a runtime load the list without us before the binary goes, and a pod that is being attached get into the
-// cache.
+// reloadTime lets a runtime load the list without the plugin before the binary goes, and a pod that is being attached get into
+// the cache.
 const reloadTime = 300 * time.Millisecond
 
-// remove takes the entry out of every list that names us, and then the binary, unless something still needs it.
+// remove takes the entry out of every list that has it, and then the binary, unless something still needs it.
 func (i *installer) remove(ctx context.Context) error {
+	unlock, err := i.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	release, err := i.unwatched()
 	if err != nil {
 		return err
 	}
 	defer release()
-	unlock, err := i.lockPresent(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	sweep(i.BinDir)
-	sweep(i.ConfDir)
+	atomicfile.Sweep(i.BinDir)
+	atomicfile.Sweep(i.ConfDir)
 	edited, err := i.removeEntries()
 	if err != nil {
 		return err
@@ -37,98 +43,109 @@ func (i *installer) remove(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("interrupted, %s stays: %w", i.target(), err)
 	}
-	defer i.forgetLock()
-	return i.removeBinary(edited)
-}
-
-// lockPresent is lockDirs, but a directory that is missing holds nothing to remove.
-func (i *installer) lockPresent(ctx context.Context) (func(), error) {
-	unlock, err := i.lockDirs(ctx)
-	if errors.Is(err, errNotNow) {
-		return func() {}, nil
-	}
-	return unlock, err
-}
-
-func (i *installer) removeEntries() (bool, error) {
-	r, err := i.removal()
-	if err != nil {
-		return false, err
-	}
-	var puts []*put
-	defer func() {
-		for _, p := range puts {
-			p.discard()
-		}
-	}()
-	for _, c := range r.changes {
-		p, err := c.stage()
-		if err != nil {
-			return false, err
-		}
-		puts = append(puts, p)
-	}
-	for _, p := range puts {
-		if err := p.commit(); err != nil {
-			return true, err
-		}
-		i.say(p.sentence())
-	}
-	return len(puts) > 0, nil
-}
-
-// removeBinary looks again, because the files may be somebody else's new ones by now.
-func (i *installer) removeBinary(edited bool) error {
 	if !exists(i.target()) {
 		if !edited {
-			i.say("nothing to do: ip-masq is not on this node")
+			i.print("nothing to do: ip-masq is not on this node")
 		}
 		return nil
 	}
-	if err := i.needed(); err != nil {
-		return err
-	}
-	if err := unlink(i.target()); err != nil {
-		return err
-	}
-	i.say(i.target() + ": removed")
-	return nil
-}
-
-// needed says why the binary has to stay: a runtime that cannot run it cannot delete its pods.
-func (i *installer) needed() error {
-	r, err := i.removal()
+	// Once more, because the files may be another program's new ones by now.
+	again, err := i.planRemoval()
 	if err != nil {
 		return err
 	}
-	return i.neededBy(r)
+	for _, c := range again.changes {
+		again.reasons = append(again.reasons, c.path+" names ip-masq again")
+	}
+	if err := i.stillNeeded(again.reasons); err != nil {
+		return err
+	}
+	if err := atomicfile.Remove(i.target()); err != nil {
+		return err
+	}
+	i.print(i.target() + ": removed")
+	return nil
 }
 
-func (i *installer) neededBy(r *removal) error {
-	reasons := r.reasons
-	for _, c := range r.changes {
-		reasons = append(reasons, c.path+" names ip-masq again")
+// removeEntries stages every change before the first is committed.
+func (i *installer) removeEntries() (edited bool, err error) {
+	r, err := i.planRemoval()
+	if err != nil {
+		return false, err
 	}
+	var staged []*stagedChange
+	for _, c := range r.changes {
+		s, err := c.stage()
+		if err != nil {
+			return false, err
+		}
+		defer s.discard()
+		staged = append(staged, s)
+	}
+	for _, s := range staged {
+		if err := s.commit(); err != nil {
+			return true, err
+		}
+		i.print(s.done())
+	}
+	return len(staged) > 0, nil
+}
+
+// stillNeeded says why the binary has to stay: a runtime that cannot run it cannot delete its pods.
+func (i *installer) stillNeeded(reasons []string) error {
 	if len(reasons) > 0 {
 		return notNow("%s stays: %s", i.target(), strings.Join(reasons, "; "))
 	}
-	count, example, err := i.attachments()
+	pods, attachments, example, err := i.attached()
+	if err != nil || attachments == 0 {
+		return err
+	}
+	return notNow("the entry is out, but %d pods (%d attachments in %s, such as %s) still name the plugin: %s stays, so that they can be deleted; run uninstall again when they are gone",
+		pods, attachments, i.resultsDir(), example, i.target())
+}
+
+func (o Options) resultsDir() string { return filepath.Join(o.CacheDir, "results") }
+
+// attached counts the pods whose deletion will call the plugin: libcni caches the list that a pod was attached by, and CRI-O
+// replays that on DEL, whatever the file says by then. A pod has an attachment for each of its networks.
+func (o Options) attached() (pods, attachments int, example string, err error) {
+	files, err := os.ReadDir(o.resultsDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, 0, "", fmt.Errorf("read the runtime's attachments (--cni-cache-dir): %w", err)
+	}
+	containers := map[string]bool{}
+	for _, file := range files {
+		var cached struct {
+			Config      []byte `json:"config"`
+			ContainerID string `json:"containerId"`
+		}
+		raw, err := os.ReadFile(filepath.Join(o.resultsDir(), file.Name()))
+		if err == nil && json.Unmarshal(raw, &cached) == nil && namesPlugin(cached.Config) {
+			attachments, example = attachments+1, file.Name()
+			containers[cached.ContainerID] = true
+		}
+	}
+	return len(containers), attachments, example, nil
+}
+
+// previewRemoval prints what uninstall would do.
+func (i *installer) previewRemoval(to io.Writer) error {
+	if err := i.watched(); err != nil {
+		return err
+	}
+	r, err := i.planRemoval()
 	if err != nil {
 		return err
 	}
-	if count > 0 {
-		return notNow("the entry is out, but %d attachments in %s still name the plugin (such as %s): %s stays, so that they can be deleted; run uninstall again when they are gone",
-			count, i.resultsDir(), example, i.target())
+	for _, c := range r.changes {
+		c.show(to)
 	}
+	if !exists(i.target()) {
+		return nil
+	}
+	if err := i.stillNeeded(r.reasons); err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(to, "# remove %s\n", i.target())
 	return nil
-}
-
-// forgetLock takes the lock file of a former watch with it; whether that works is of no matter.
-func (i *installer) forgetLock() { _ = os.Remove(i.watchLock()) }
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }

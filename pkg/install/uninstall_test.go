@@ -24,7 +24,7 @@ func (h *host) cached(name, list string) string {
 	return path
 }
 
-// B26, B28: every list that names us, also those behind the first; then the binary; and once more for nothing.
+// B26, B28: every list that names ip-masq, also those behind the first; then the binary; and once more for nothing.
 func TestUninstall(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -59,14 +59,19 @@ func TestUninstallWithPods(t *testing.T) {
 	second := h.cached("two", listOf(v1, `{"type":"multus","delegates":[{"name":"x","plugins":[{"type":"ip-masq"}]}]}`))
 	h.cached("three", bridgeList)
 	h.must(os.WriteFile(filepath.Join(h.cache, "results", "half"), []byte(`{"kind":"cniCa`), 0o600))
-	h.want(3, "2 attachments stays", "uninstall")
+	h.must(os.WriteFile(first+"-net1", []byte(h.read(first)), 0o600)) // the same pod's second network
+	h.want(3, "(3 attachments stays", "uninstall")
+	if r := h.want(3, "", "uninstall"); !strings.Contains(r.stderr, "but 2 pods (3 attachments in "+h.cache) {
+		t.Errorf("it does not count the pods: %s", r.stderr)
+	}
+	h.must(os.Remove(first + "-net1"))
 	if h.read(h.path("10-a.conflist")) != bridgeList {
 		t.Error("the entry is not out")
 	}
 	h.must(h.answers())
 	h.must(os.Remove(first))
-	h.want(3, "1 attachments", "uninstall", "--dry-run")
-	h.want(3, "1 attachments", "uninstall")
+	h.want(3, "(1 attachments", "uninstall", "--dry-run")
+	h.want(3, "(1 attachments", "uninstall")
 	h.must(os.Remove(second))
 	h.want(0, "", "uninstall")
 	if exists(h.target()) {
@@ -74,7 +79,7 @@ func TestUninstallWithPods(t *testing.T) {
 	}
 }
 
-// While anything may still name us, or does where we must not write, the binary stays; our entries go all the same.
+// While anything may still name ip-masq, or does where the installer must not write, the binary stays; the entries go all the same.
 func TestUninstallKeepsBinary(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

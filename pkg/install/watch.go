@@ -1,12 +1,18 @@
 package install
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
-	"os"
+	"path/filepath"
+	"strings"
 	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/cli"
+	"github.com/ip-masq/ip-masq-cni/pkg/filelock"
+	"github.com/ip-masq/ip-masq-cni/pkg/fingerprint"
+	"github.com/ip-masq/ip-masq-cni/pkg/probes"
 )
 
 // How soon a change is noticed, for how long a file must lie still before it is taken for complete, and for how long a
@@ -15,170 +21,240 @@ const (
 	tickTime    = 150 * time.Millisecond
 	settleTime  = 120 * time.Millisecond
 	patience    = 800 * time.Millisecond
-	racyTime    = time.Second      // a file may change twice within the grain of its times
 	recheckTime = 10 * time.Second // for what no file's time tells, such as a disk that has room again
 )
 
-// watcher repairs for ever. It polls: a few calls of stat see a file that is written in place, renamed over, moved in or
+// turnTime is more than a turn of the loop ever takes: another installer's lock, and a plugin that does not answer.
+const turnTime = lockTime + 3*versionTime
+
+// watcher repairs continuously. It polls: a few calls of stat see a file that is written in place, renamed over, moved in or
 // deleted, a directory that comes back, and a mount that covers it, all in one way; inotify has a case for each of them.
 type watcher struct {
 	*installer
-	log    *slog.Logger
-	health *health
-	fight  fight
-	lock   *os.File
-
-	seen    string    // fingerprint of the last look
-	moved   time.Time // when that was new
-	looked  time.Time
-	wanting time.Time // since when something is to be done; zero for nothing
-	begun   bool      // the first pass was a success
+	log     *slog.Logger
+	health  *probes.Health
+	metrics *probes.Metrics
+	fight   fight
 	pace    pace
-	failed  error  // what the last pass ended with, until something changes
-	twins   string // fingerprint of source and target when their content was the same
-	told    string // the problem in the log
+	lock    *filelock.Lock // keeps uninstall off the node
+
+	seen     string    // fingerprint of the last look
+	moved    time.Time // when that was new
+	looked   time.Time
+	pending  time.Time // since when something is to be done; zero for nothing
+	proved   bool      // a pass of this process had the plugin answer
+	failed   error     // what the last pass ended with, until something changes
+	verified string    // fingerprint of source and target when their content was the same
+	logged   string    // the reason for not being ready that is in the log
 }
 
-func (p Program) watch(ctx context.Context, o Options) error {
-	log := slog.New(slog.NewTextHandler(p.Stderr, nil))
-	w := &watcher{log: log, health: newHealth()}
-	w.installer = newInstaller(o, func(line string) { log.Info(line) })
-	w.single = true
-	if o.MetricsAddress != "" {
-		go w.health.serve(ctx, o.MetricsAddress, log)
+func newWatcher(o Options, stderr io.Writer) *watcher {
+	w := &watcher{log: o.Logging.Logger(stderr), health: probes.NewHealth("the node has not been looked at yet", turnTime)}
+	w.metrics = probes.NewMetrics("ip_masq_installer_", w.health)
+	w.countWrites(0)
+	w.countFights(0)
+	w.installer = &installer{Options: o, watching: true, print: func(line string) {
+		if w.fight.file != "" {
+			w.log.Log(context.Background(), cli.V(2), line) // the fight itself is in the log, once
+			return
+		}
+		w.log.Info(line)
+	}}
+	return w
+}
+
+func (w *watcher) countWrites(n int) {
+	w.metrics.Counter("writes_total", "Changes of the plugin or its entry since the start.").Add(n)
+}
+
+func (w *watcher) countFights(n int) {
+	w.metrics.Counter("fights_total", "How often another program began to undo the repairs again and again.").Add(n)
+}
+
+func (w *watcher) run(ctx context.Context) error {
+	if w.MetricsAddress != "" {
+		go w.serve(ctx)
 	}
-	log.Info("watching", "conf", o.ConfDir, "bin", o.BinDir)
+	w.log.Info("watching", "conf", w.ConfDir, "bin", w.BinDir)
 	for ctx.Err() == nil {
 		w.tick(ctx)
 		pause(ctx, tickTime)
 	}
-	log.Info("stopping; the plugin and its entry stay")
+	w.log.Info("stopping; the plugin and its entry stay")
 	return nil
+}
+
+// serve answers the probes until ctx ends. An address that is taken is tried again: it may be a former watch's that ends, and
+// repairing matters more than being asked.
+func (w *watcher) serve(ctx context.Context) {
+	for warned := false; ctx.Err() == nil; pause(ctx, time.Second) {
+		listener, err := probes.Listen(ctx, w.MetricsAddress)
+		if err == nil {
+			probes.Serve(ctx, listener, probes.Handler(w.health, w.metrics))
+			return
+		}
+		if !warned && ctx.Err() == nil {
+			w.log.Error("the probes cannot be served; trying again", "error", err)
+		}
+		warned = true
+	}
 }
 
 // tick looks where there is a reason to. Otherwise it reads no more than names and times, and it never writes because of the
 // time.
 func (w *watcher) tick(ctx context.Context) {
-	w.hold()
+	w.keepLock()
 	now := time.Now()
 	if print := w.fingerprint(); print != w.seen {
 		w.seen, w.moved, w.failed = print, now, nil
-		w.pace.reset()
+		w.pace.end(nil)
 	}
-	if now.Sub(w.moved) < racyTime || !w.wanting.IsZero() || now.Sub(w.looked) > recheckTime {
+	if now.Sub(w.moved) < fingerprint.Grain || !w.pending.IsZero() || now.Sub(w.looked) > recheckTime {
 		w.looked = now
-		err := w.turn(ctx, now)
-		w.report(ctx, err)
+		w.turn(ctx, now)
 	}
-	w.health.turned(time.Now())
+	w.health.Turned(turnTime)
 }
 
-// turn brings the node on by one pass at most, and returns what is wrong with it still.
-func (w *watcher) turn(ctx context.Context, now time.Time) error {
-	todo, work, err := w.look()
-	if work == nil {
-		w.wanting = time.Time{}
-		return errors.Join(todo, err)
+// fingerprint changes whenever a look may find something else than before. It costs names and times, no content.
+func (w *watcher) fingerprint() string {
+	var b strings.Builder
+	b.WriteString(w.binaries())
+	names, err := candidates(w.ConfDir)
+	if err != nil {
+		b.WriteString(err.Error())
 	}
-	if w.wanting.IsZero() {
-		w.wanting = now
+	for _, name := range names {
+		b.WriteString("\n" + name + " " + fingerprint.Of(filepath.Join(w.ConfDir, name)))
 	}
-	still := now.Sub(w.moved) >= settleTime || now.Sub(w.wanting) >= patience
-	if !still || !w.pace.due(now) {
-		return errors.Join(cmp.Or(w.failed, todo), err)
-	}
-	return errors.Join(w.repair(ctx, work), err)
+	return b.String()
 }
 
-// work is what a look found to be done.
-type work func(ctx context.Context) (changed bool, err error)
+func (w *watcher) binaries() string {
+	return fingerprint.Of(w.source()) + " " + fingerprint.Of(w.target())
+}
 
-// look reads, and says what is to be done and by what. The error is what only somebody else can mend; the binary is kept
-// meanwhile, because pods that are there already need it.
-func (w *watcher) look() (todo error, by work, err error) {
-	plan, err := w.plan()
+// turn brings the node on by one pass at most, and reports what is wrong with it still.
+func (w *watcher) turn(ctx context.Context, now time.Time) {
+	todo, blocked := w.look()
+	if todo == nil {
+		w.pending = time.Time{}
+		w.report(ctx, slog.LevelWarn, blocked)
+		return
+	}
+	if w.pending.IsZero() {
+		w.pending = now
+	}
+	isStill := now.Sub(w.moved) >= settleTime || now.Sub(w.pending) >= patience
+	switch {
+	case isStill && w.pace.due(now):
+		w.report(ctx, slog.LevelWarn, w.repair(ctx))
+	case w.failed != nil:
+		w.report(ctx, slog.LevelWarn, w.failed)
+	default: // nothing has failed: it is about to be repaired
+		w.report(ctx, slog.LevelInfo, errors.Join(todo, blocked))
+	}
+}
+
+// look reads, and says what a pass would do, and what only another program or a person can repair.
+func (w *watcher) look() (todo, blocked error) {
+	plan, err := w.planInstall()
 	if err != nil && !errors.Is(err, errNotNow) {
-		return nil, nil, err
+		return nil, err
 	}
-	same, binaryErr := w.same()
+	same, binaryErr := w.sameBinary()
 	switch {
 	case binaryErr != nil:
-		return nil, nil, errors.Join(err, binaryErr)
-	case err != nil && !same:
-		return w.noBinary(), w.keepBinary, err
-	case err != nil:
-		return nil, nil, err
+		return nil, errors.Join(err, binaryErr)
 	case !same:
-		return w.noBinary(), w.pass, nil
-	case plan.change != nil:
-		return errors.New(plan.path + " does not name ip-masq as it should: last, and once"), w.pass, nil
-	case !w.begun:
-		return errors.New("the plugin was not run yet"), w.pass, nil
+		return errors.New(w.target() + " is missing, or not the one of --source-dir"), err
+	case err != nil:
+		return nil, err
+	case !plan.isNothing():
+		return errors.New(plan.path + " does not name ip-masq as it should: last, and once"), nil
+	case !w.proved:
+		return errors.New(w.target() + " has not been run yet to see whether it answers"), nil
 	}
-	return nil, nil, plan.spoken(w.versions)
+	return nil, plan.speaks(w.versions)
 }
 
-func (w *watcher) noBinary() error {
-	return errors.New(w.target() + " is missing, or not the one of --source-dir")
-}
-
-func (w *watcher) repair(ctx context.Context, work work) error {
-	w.pace.begin(time.Now())
-	changed, err := work(ctx)
-	if changed && w.begun {
-		w.fight.add(time.Now())
-		w.health.repaired()
+func (w *watcher) repair(ctx context.Context) error {
+	w.pace.last = time.Now()
+	changed, err := w.pass(ctx)
+	if changed != "" {
+		w.countWrites(1)
+	}
+	if changed != "" && w.proved && w.fight.repaired(time.Now(), changed) {
+		w.countFights(1)
 	}
 	if err == nil {
-		w.begun, w.wanting = w.begun || len(w.versions) > 0, time.Time{}
+		w.proved, w.pending = true, time.Time{}
 	}
 	w.failed = err
 	w.pace.end(err)
 	return err
 }
 
-// same is uptodate for a loop: it reads the two files only when one of them is another one.
-func (w *watcher) same() (bool, error) {
-	print := fingerprint(w.source()) + fingerprint(w.target())
-	if print == w.twins {
+// sameBinary is upToDate for a loop: it reads the two files only when one of them is another one.
+func (w *watcher) sameBinary() (bool, error) {
+	print := w.binaries()
+	if print == w.verified {
 		return true, nil
 	}
-	same, err := w.uptodate()
+	same, err := w.upToDate()
 	if same {
-		w.twins = print
+		w.verified = print
 	}
 	return same, err
 }
 
-// report tells probes and log, the log once per problem.
-func (w *watcher) report(ctx context.Context, problem error) {
+// report goes to the probes, and to the log once per problem.
+func (w *watcher) report(ctx context.Context, level slog.Level, problem error) {
 	if ctx.Err() != nil {
 		return
 	}
-	fighting := w.fight.active(time.Now())
-	if fighting {
-		problem = w.fight.reason(w.ConfDir)
+	if fight := w.fight.reason(time.Now()); fight != nil {
+		level, problem = slog.LevelWarn, fight
 	}
-	w.health.set(problem, fighting)
 	text := ""
 	if problem != nil {
-		text = sentence(problem)
+		problem = exitError{problem}
+		text = problem.Error()
 	}
-	if text == w.told {
-		return
+	w.health.Set(problem)
+	switch {
+	case text == w.logged:
+	case text == "":
+		w.log.Info("ready: " + w.state)
+	case level == slog.LevelInfo:
+		w.log.Info("not ready yet", "reason", text)
+	default:
+		w.log.Log(ctx, level, "not ready", "reason", text)
 	}
-	if w.told = text; text == "" {
-		w.log.Info("ready: " + w.about)
-		return
-	}
-	w.log.Warn("not ready", "reason", text)
+	w.logged = text
 }
 
-// hold keeps uninstall off the node. Where that cannot be, for want of a state directory, the repairs go on.
-func (w *watcher) hold() {
-	lock, err := w.holdNode(w.lock)
+// keepLock keeps uninstall off the node. The lock is taken again where the state directory was cleaned; where that cannot be,
+// the repairs go on.
+func (w *watcher) keepLock() {
+	if w.lock != nil {
+		if w.lock.Current() {
+			return
+		}
+		w.lock.Release()
+	}
+	lock, _, err := w.acquire(watchLock, func(path string) (*filelock.Lock, error) {
+		return filelock.Try(path, filelock.Shared)
+	})
 	if err != nil && (w.lock != nil || w.seen == "") {
 		w.log.Warn("uninstall would not notice this watch", "error", err)
 	}
 	w.lock = lock
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }

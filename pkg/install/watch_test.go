@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 )
 
 // watching is a running watch.
@@ -175,7 +177,7 @@ func TestWatchRepairs(t *testing.T) {
 				t.Errorf("it took %s at best", best)
 			}
 			within(t, 2*time.Second, "ready again", w.ready)
-			if _, body := w.get("/metrics"); !strings.Contains(body, "\nip_masq_installer_repairs_total ") || strings.Contains(body, "repairs_total 0") {
+			if _, body := w.get("/metrics"); !strings.Contains(body, "\nip_masq_installer_writes_total ") || strings.Contains(body, "writes_total 0") {
 				t.Errorf("the repair was not counted:\n%s", body)
 			}
 			if code := w.end(); code != 0 {
@@ -275,8 +277,8 @@ func TestWatchIsIdle(t *testing.T) {
 	h.unchangedSince(before)
 }
 
-// B22: somebody who takes the entry out at once and for ever gets about one write a second, and the probes and the log say
-// so. When he ends, the node is ready again.
+// B22: another program that takes the entry out at once and continuously gets about one write a second. The probes say so, and
+// the log once, both naming the file. When it ends, the node is ready again.
 func TestWatchFight(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -290,20 +292,52 @@ func TestWatchFight(t *testing.T) {
 			writes++
 			h.write("10-a.conflist", bridgeList)
 		}
-		if code, body := w.get("/readyz"); code == 503 && strings.Contains(body, "fight") && strings.Contains(body, h.conf) {
+		if code, body := w.get("/readyz"); code == 503 && strings.Contains(body, "fight") && strings.Contains(body, h.path("10-a.conflist")) {
 			_, metrics := w.get("/metrics")
-			fought = fought || strings.Contains(metrics, "ip_masq_installer_fight 1") && strings.Contains(metrics, "ip_masq_installer_ready 0")
+			fought = fought || strings.Contains(metrics, "ip_masq_installer_fights_total 1") && strings.Contains(metrics, "ip_masq_installer_ready 0")
 		}
 	}
 	if writes < 4 || writes > 15 {
 		t.Errorf("%d writes in %s", writes, long)
 	}
-	if !fought || !strings.Contains(w.log.String(), "fight") {
-		t.Error("neither probe nor log speak of a fight")
+	if !fought {
+		t.Error("the probes do not speak of a fight")
+	}
+	if n := strings.Count(w.log.String(), "in a fight over "+h.path("10-a.conflist")); n != 1 {
+		t.Errorf("the fight is in the log %d times", n)
 	}
 	within(t, 2*time.Second, "repaired", h.installed)
 	took := within(t, 30*time.Second, "ready again", w.ready)
 	t.Logf("%d writes in %s, ready %s after", writes, long, took)
+}
+
+// A start is no failure: what is about to be done is said as that, on a new node and on one that has everything.
+func TestWatchStarts(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.write("10-a.conflist", bridgeList)
+	for _, want := range []string{"10-a.conflist: edited", "has not been run yet"} {
+		w := h.watch(t)
+		within(t, 10*time.Second, "start", w.ready)
+		w.end()
+		log := w.log.String()
+		if !strings.Contains(log, want) || strings.Contains(log, "level=WARN") || strings.Contains(log, "level=ERROR") || strings.Count(log, "ready: ") != 1 {
+			t.Errorf("want %q, no warning, and ready once:\n%s", want, log)
+		}
+	}
+}
+
+// The log's format and what it says of itself are the agent's.
+func TestWatchLogsJSON(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	w := h.watch(t, "--log-format=json", "-v=2")
+	within(t, 5*time.Second, "a reason", func() error {
+		if !strings.Contains(w.log.String(), `"level":"WARN","msg":"not ready","reason":"not possible now: there is no network in`) {
+			return fmt.Errorf("not in the log")
+		}
+		return nil
+	})
 }
 
 // B25: SIGTERM ends it at once, also while a plugin does not answer; uninstall refuses as long as it runs.
@@ -341,7 +375,7 @@ func TestWatchEndsWhileThePluginHangs(t *testing.T) {
 	w := h.watch(t)
 	within(t, 5*time.Second, "a plugin that runs", func() error {
 		for path := range h.snapshot() {
-			if strings.Contains(path, tempPrefix) {
+			if strings.Contains(path, atomicfile.TempPrefix) {
 				return nil
 			}
 		}

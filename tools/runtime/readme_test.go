@@ -117,7 +117,7 @@ func (r *reader) shown(t *testing.T, b block) {
 	}
 }
 
-// uninstall is the way out, for a node on which all works.
+// uninstall removes the plugin from a node on which all works.
 func (r *reader) uninstall(t *testing.T, command string) {
 	t.Helper()
 	r.prove(t)
@@ -125,7 +125,7 @@ func (r *reader) uninstall(t *testing.T, command string) {
 	r.onNode(t, command)
 }
 
-// finish: all has worked, and where there was a way out, nothing is left.
+// finish: all has worked, and after an uninstall nothing is left.
 func (r *reader) finish(t *testing.T) {
 	t.Helper()
 	r.prove(t)

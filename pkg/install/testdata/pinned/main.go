@@ -6,11 +6,10 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/cli"
 	"github.com/ip-masq/ip-masq-cni/pkg/install"
 )
 
 func init() { runtime.LockOSThread() }
 
-func main() {
-	os.Exit(install.Program{Stdout: os.Stdout, Stderr: os.Stderr}.Main(os.Args[1:]))
-}
+func main() { os.Exit(cli.Execute(install.Command(), os.Args[1:], os.Stdout, os.Stderr)) }
