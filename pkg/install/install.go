@@ -60,7 +60,8 @@ func (i *installer) pass(ctx context.Context) (changed string, err error) {
 // because from the next commit on a runtime may call it.
 func (i *installer) step(ctx context.Context) (changed string, err error) {
 	plan, planErr := i.planInstall()
-	if planErr != nil && !(i.watching && errors.Is(planErr, errNotNow)) {
+	pluginOnly := i.watching && errors.Is(planErr, errNotNow)
+	if planErr != nil && !pluginOnly {
 		return "", planErr
 	}
 	binary, versions, err := i.binary(ctx)
@@ -69,7 +70,7 @@ func (i *installer) step(ctx context.Context) (changed string, err error) {
 	}
 	defer binary.Discard()
 	var file *stagedChange
-	if planErr == nil {
+	if !pluginOnly {
 		if err := plan.speaks(versions); err != nil {
 			return "", err
 		}
@@ -88,7 +89,7 @@ func (i *installer) step(ctx context.Context) (changed string, err error) {
 		changed = i.target()
 		i.print(changed + ": installed")
 	}
-	if planErr != nil {
+	if pluginOnly {
 		return changed, planErr
 	}
 	if err := file.commit(); err != nil {
