@@ -105,7 +105,7 @@ func (r *rig) repaired(t *testing.T, agent *netnstest.Process, d damage, p *pod,
 		r.sh(t, d.script)
 		took := r.eventually(t, agent, "the rules as they were", func() bool { return r.standing(t) == want && r.firstInPOSTROUTING(t) })
 		r.wantSeen(t, p, seen)
-		if best = min(best, took); best <= limit {
+		if best = min(best, took); best <= netnstest.Limit(limit) {
 			return
 		}
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // patience is for what has to happen at all; a loaded machine may take a while.
-const patience = 15 * time.Second
+var patience = netnstest.Limit(15 * time.Second)
 
 // never is an interval between resyncs that no test waits for.
 const never = "resyncInterval: 1h\n"
