@@ -12,6 +12,7 @@ type Batch struct {
 	datagram []byte
 	steps    []string // what each message does; the index is its sequence number
 	last     int      // where the last message starts
+	family   uint8    // of the tables that are changed
 }
 
 // NewBatch returns an empty transaction.
@@ -24,10 +25,13 @@ func NewGuardedBatch(generation uint32) *Batch {
 }
 
 func newBatch(guard []byte) *Batch {
-	b := &Batch{}
+	b := &Batch{family: unix.NFPROTO_INET}
 	b.frame("begin", unix.NFNL_MSG_BATCH_BEGIN, guard)
 	return b
 }
+
+// In makes the changes that follow be of tables of another family (NFPROTO_IPV4, NFPROTO_IPV6), such as those of iptables-nft.
+func (b *Batch) In(family uint8) { b.family = family }
 
 // Empty reports whether there is nothing to commit.
 func (b *Batch) Empty() bool { return len(b.steps) == 1 }
@@ -42,9 +46,9 @@ func (b *Batch) frame(step string, typ uint16, attrs []byte) {
 	b.end()
 }
 
-// add appends a change of an object in an inet table.
+// add appends a change of an object in a table of the family that In named, or of an inet table.
 func (b *Batch) add(step string, typ, flags uint16, encode func([]byte) []byte) {
-	b.begin(step, typ|unix.NFNL_SUBSYS_NFTABLES<<8, flags, unix.NFPROTO_INET, 0)
+	b.begin(step, typ|unix.NFNL_SUBSYS_NFTABLES<<8, flags, b.family, 0)
 	b.datagram = encode(b.datagram)
 	b.end()
 }

@@ -39,7 +39,7 @@ const patience = 10 * time.Second
 func Dial() (*Conn, error) { return DialFamily(unix.NFPROTO_INET) }
 
 // DialFamily is Dial for reading the tables of another family (NFPROTO_IPV4, NFPROTO_IPV6), such as those of iptables-nft.
-// Transactions are for inet tables whatever the family.
+// Transactions name their own (Batch.In).
 func DialFamily(family uint8) (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
@@ -52,6 +52,9 @@ func DialFamily(family uint8) (*Conn, error) {
 	}
 	return c, nil
 }
+
+// In makes the readings that follow be of the tables of another family.
+func (c *Conn) In(family uint8) { c.family = family }
 
 func (c *Conn) prepare() error {
 	timeout := unix.NsecToTimeval(int64(patience))

@@ -53,8 +53,9 @@ func attachVerifyDetach(f *fixture) {
 func attachTwice(f *fixture) {
 	f.sync(f.state(f.policy()))
 	f.must(f.attach(f.pod(1)), "Attach")
-	if f.isNFT() { // in iptables a rule can stand twice; the node's record keeps a repeated ADD from this path
-		f.must(f.attach(f.pod(1)), "Attach again")
+	f.must(f.attach(f.pod(1)), "Attach again")
+	if pods := f.observe().Pods(); len(pods) != len(f.s.Families()) {
+		f.Errorf("after a second Attach: %v", pods)
 	}
 	f.settle(f.state(f.policy(), f.pod(1)))
 	f.must(f.detach(f.pod(1)), "Detach")

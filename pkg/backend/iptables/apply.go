@@ -2,10 +2,11 @@ package iptables
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
@@ -13,7 +14,7 @@ import (
 // Apply sends the difference, one transaction per family, and reads the result back in the same process. An Observed without
 // a reading of a family means that nothing is there: then chains are created, which fails rather than overwrites.
 func (b *Backend) Apply(ctx context.Context, got backend.Observed, want ruleset.State) (bool, error) {
-	raw, _ := got.Raw.(reading)
+	raw, _ := got.Raw.(readings)
 	changed := false
 	for _, table := range want.Tables {
 		wrote, err := b.applyTable(ctx, want, table, raw[table.Family])
@@ -25,34 +26,101 @@ func (b *Backend) Apply(ctx context.Context, got backend.Observed, want ruleset.
 	return changed, nil
 }
 
-func (b *Backend) applyTable(ctx context.Context, want ruleset.State, table ruleset.Table, now chains) (bool, error) {
-	sc := plan(want.Settings, want.KeepChain, table, now)
-	if sc.empty() {
+func (b *Backend) applyTable(ctx context.Context, want ruleset.State, table ruleset.Table, now reading) (bool, error) {
+	p := plans(b.kind, want, table, now)
+	if p.empty() {
 		return false, nil
 	}
-	if b.kind == backend.IPTablesLegacy {
-		sc.expect(postrouting, rootRule(want.Settings))
+	write := b.writeLegacy
+	if b.isNFT() {
+		write = b.writeNFT
 	}
-	sc.list(ownChains(want.Settings)...)
-	out, err := b.restore(ctx, table.Family, sc)
+	after, err := write(ctx, want.Settings, table.Family, p)
 	if err != nil {
 		return false, err
 	}
-	after := parseChains(out)
-	after[postrouting] = []rule{rootRule(want.Settings)}
-	if b.kind == backend.IPTablesNFT {
-		if after[postrouting], err = nftRoots(table.Family, rootRule(want.Settings)); err != nil {
-			return true, fmt.Errorf("read back the root rule: %w", err)
-		}
-	}
-	if rest := plan(want.Settings, want.KeepChain, table, after); !rest.empty() {
-		return true, fmt.Errorf("%w: %w: %s", backend.ErrUnavailable, errDropped, rest.lines[0])
+	if rest := plans(b.kind, want, table, after); !rest.empty() {
+		return true, fmt.Errorf("%w: %w: %s", backend.ErrUnavailable, errDropped, rest.describe()[0])
 	}
 	return true, nil
 }
 
-// errDropped is a write that succeeded and did not last.
-var errDropped = errors.New("the kernel does not hold the rules that were just written")
+// writeLegacy reads back in the process that wrote; a root rule that did not last fails it.
+func (b *Backend) writeLegacy(ctx context.Context, s policy.Settings, family policy.Family, p plan) (reading, error) {
+	p.expect(postrouting, rootRule(s))
+	p.list(ownChains(s)...)
+	out, err := b.restore(ctx, family, p.script)
+	return reading{chains: parseChains(out), roots: []root{{rule: rootRule(s)}}}, err
+}
+
+// writeNFT reads back our chains in the process that wrote, and POSTROUTING over netlink.
+func (b *Backend) writeNFT(ctx context.Context, s policy.Settings, family policy.Family, p plan) (after reading, err error) {
+	if !p.script.empty() {
+		if after.chains, err = b.writeChains(ctx, s, family, p.script); err != nil {
+			return after, err
+		}
+	}
+	if len(p.surplus) > 0 {
+		if err := deleteSurplus(ctx, s, family); err != nil {
+			return after, fmt.Errorf("delete former root rules: %w", err)
+		}
+	}
+	if !p.after.empty() {
+		if _, err := b.restore(ctx, family, p.after); err != nil {
+			return after, err
+		}
+	}
+	if after.chains == nil {
+		return b.readNFT(ctx, s, family, ownChains(s)...)
+	}
+	roots, err := b.readNFT(ctx, s, family)
+	after.roots = roots.roots
+	return after, err
+}
+
+// writeChains remembers what iptables printed after the transaction, if no other one came between it and the kernel's reading.
+func (b *Backend) writeChains(ctx context.Context, s policy.Settings, family policy.Family, sc *script) (printed chains, err error) {
+	err = withNFT(family, func(c *nfnl.Conn) error {
+		before, err := c.Settled()
+		if err != nil {
+			return classifyKernel(err)
+		}
+		sc.list(ownChains(s)...)
+		out, err := b.restore(ctx, family, sc)
+		if err != nil {
+			return err
+		}
+		printed = parseChains(out)
+		kept := map[string]content{}
+		for _, name := range ownChains(s) {
+			raw, err := nftRules(c, name)
+			if err != nil {
+				return nil //nolint:nilerr // the next reading starts from nothing
+			}
+			kept[name] = contentOf(raw)
+		}
+		if after, err := c.Settled(); err != nil || after != before+1 {
+			return nil //nolint:nilerr // as above
+		}
+		for name, is := range kept {
+			if is.count == len(printed[name]) {
+				remembered.keep(place{b.kind, family, name}, is, chains{name: printed[name]})
+			}
+		}
+		return nil
+	})
+	return printed, err
+}
+
+// deleteSurplus deletes all root rules but the right one.
+func deleteSurplus(ctx context.Context, s policy.Settings, family policy.Family) error {
+	return deleteNFT(ctx, postrouting, []policy.Family{family}, func(_ policy.Family, rules [][]byte) [][]byte {
+		surplus := planRootNFT(newScript(), s, rootsNFT(s, rules))
+		return slices.DeleteFunc(rules, func(raw []byte) bool {
+			return !slices.ContainsFunc(surplus, func(r root) bool { return r.handle == nfnl.DecodeRule(raw).Handle })
+		})
+	})
+}
 
 // ownChains lists the chains that a node with these settings has.
 func ownChains(s policy.Settings) []string {
@@ -60,4 +128,16 @@ func ownChains(s policy.Settings) []string {
 		return []string{s.Chain}
 	}
 	return []string{s.Chain, s.PodsChain()}
+}
+
+// Diff lists what Apply would send, in the words of iptables-restore.
+func (b *Backend) Diff(got backend.Observed, want ruleset.State) []string {
+	raw, _ := got.Raw.(readings)
+	var lines []string
+	for _, table := range want.Tables {
+		for _, line := range plans(b.kind, want, table, raw[table.Family]).describe() {
+			lines = append(lines, fmt.Sprintf("%s: %s", table.Family, line))
+		}
+	}
+	return lines
 }

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
+
+	goiptables "github.com/coreos/go-iptables/iptables"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -12,19 +15,15 @@ import (
 
 // Counters lists the shared chain verbosely, which adds "-c PACKETS BYTES" to each rule.
 func (b *Backend) Counters(ctx context.Context, s policy.Settings, family policy.Family) ([]backend.Counter, error) {
-	if b.untouched(family) {
+	if untouched(b.kind, family, natTable) {
 		return nil, nil
 	}
-	programs, err := b.host.find(b.kind, family)
-	if err != nil {
-		return nil, err
-	}
-	out, err := b.host.run(ctx, programs.command, []string{"-w", waitSeconds(ctx), "-t", natTable, "-v", "-S", s.Chain}, "")
+	lines, err := call(ctx, b, family, func(t *goiptables.IPTables) ([]string, error) { return t.ListWithCounters(natTable, s.Chain) })
 	if err != nil {
 		return nil, fmt.Errorf("read %s counters: %w", family, err)
 	}
 	var counters []backend.Counter
-	for _, r := range parseChains(out)[s.Chain] {
+	for _, r := range parseChains(strings.Join(lines, "\n"))[s.Chain] {
 		counters = append(counters, counterOf(r))
 	}
 	return counters, nil

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
-	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
@@ -23,21 +22,17 @@ func (h Host) Hinted(kind backend.Kind) bool {
 	return hasChain(kind, policy.IPv4, "mangle", kubeletHints...)
 }
 
+// Leftover reports whether a probe that was killed left its chain in this variant.
+func (h Host) Leftover(kind backend.Kind, family policy.Family) bool {
+	return hasChain(kind, family, natTable, probeChain)
+}
+
 func hasChain(kind backend.Kind, family policy.Family, table string, chains ...string) bool {
 	return slices.ContainsFunc(chains, func(chain string) bool {
 		if kind == backend.IPTablesNFT {
-			return nftHasChain(family, table, chain)
+			there, err := nftHasChain(family, table, chain)
+			return err == nil && there
 		}
-		return LegacyTable(family, table) && legacyHasChain(family, table, chain)
+		return legacyHasChain(family, table, chain)
 	})
-}
-
-func nftHasChain(family policy.Family, table, chain string) bool {
-	conn, err := nfnl.DialFamily(nfFamily(family))
-	if err != nil {
-		return false
-	}
-	defer func() { _ = conn.Close() }()
-	_, found, err := conn.Chain(table, chain)
-	return err == nil && found
 }

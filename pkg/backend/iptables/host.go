@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	goiptables "github.com/coreos/go-iptables/iptables"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -19,8 +18,45 @@ import (
 // has no iptables of its own. Using the host's own programs is what keeps the agent and the host from disagreeing about rules.
 type Host string
 
-// tool is the pair of programs of one variant and family, as paths inside the host's root.
-type tool struct {
+// Installed reports whether the programs of a variant are there for the family, and start. It starts one process.
+func (h Host) Installed(kind backend.Kind, family policy.Family) error {
+	ctx, cancel := context.WithTimeout(context.Background(), versionTimeout)
+	defer cancel()
+	_, err := call(ctx, New(kind, h), family, func(*goiptables.IPTables) (bool, error) { return true, nil })
+	return err
+}
+
+// Flavour returns the variant that the host's plain iptables is.
+func (h Host) Flavour() (kind backend.Kind, ok bool) {
+	_ = h.in(func() error {
+		var found programs
+		if found, ok = pair("iptables"); ok {
+			kind = flavour(found.command)
+		}
+		return nil
+	})
+	return kind, ok
+}
+
+// List returns the rules of one chain, of any owner, each as its arguments after the chain's name. It writes nothing: a table
+// that nobody has used yet is not made by looking, and has no rules. A chain that is not there is an *ExitError of status 1.
+func (h Host) List(ctx context.Context, kind backend.Kind, family policy.Family, table, chain string) ([][]string, error) {
+	if untouched(kind, family, table) {
+		return nil, nil
+	}
+	listed, err := New(kind, h).list(ctx, family, table, chain)
+	if err != nil {
+		return nil, fmt.Errorf("list %s chain %s: %w", family, chain, err)
+	}
+	rules := make([][]string, len(listed))
+	for i, r := range listed {
+		rules[i] = r
+	}
+	return rules, nil
+}
+
+// programs are the pair of one variant and family. Their paths are those of the root that the calling thread sees.
+type programs struct {
 	command string
 	restore string
 }
@@ -30,141 +66,73 @@ var systemDirs = []string{"/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "
 
 // find looks for the programs that name the variant (iptables-nft), then for plain ones of that flavour. The plain name alone
 // would follow whatever the host's alternatives say at that moment.
-func (h Host) find(kind backend.Kind, family policy.Family) (tool, error) {
+func find(kind backend.Kind, family policy.Family) (programs, error) {
 	plain := "iptables"
 	if family == policy.IPv6 {
 		plain = "ip6tables"
 	}
 	suffix := strings.TrimPrefix(string(kind), "iptables")
-	if t, ok := h.pair(plain + suffix); ok {
-		return t, nil
+	if found, ok := pair(plain + suffix); ok {
+		return found, nil
 	}
-	if t, ok := h.pair(plain); ok && h.flavour(t.command) == kind {
-		return t, nil
+	if found, ok := pair(plain); ok && flavour(found.command) == kind {
+		return found, nil
 	}
-	return tool{}, fmt.Errorf("%w: no %s%s with its -restore in PATH (%s) or in %s: install iptables",
+	return programs{}, fmt.Errorf("%w: no %s%s with its -restore in PATH (%s) or in %s: install iptables",
 		backend.ErrUnavailable, plain, suffix, os.Getenv("PATH"), strings.Join(systemDirs, ", "))
 }
 
-// Installed reports whether the programs of a variant are there for the family. It starts no process unless only plain names
-// are there and their links do not tell the flavour.
-func (h Host) Installed(kind backend.Kind, family policy.Family) error {
-	_, err := h.find(kind, family)
-	return err
+// pair finds a program and its -restore in the search path.
+func pair(name string) (programs, bool) {
+	command, ok1 := lookPath(name)
+	restore, ok2 := lookPath(name + "-restore")
+	return programs{command, restore}, ok1 && ok2
 }
 
-// Flavour returns the variant that the host's plain iptables is.
-func (h Host) Flavour() (backend.Kind, bool) {
-	t, ok := h.pair("iptables")
-	if !ok {
-		return "", false
-	}
-	return h.flavour(t.command), true
-}
-
-// List returns the rules of one chain, of any owner, each as its arguments after the chain's name. It writes nothing: a table
-// that nobody has used yet is not made by looking, and has no rules.
-func (h Host) List(ctx context.Context, kind backend.Kind, family policy.Family, table, chain string) ([][]string, error) {
-	if kind == backend.IPTablesLegacy && !LegacyTable(family, table) {
-		return nil, nil
-	}
-	programs, err := h.find(kind, family)
-	if err != nil {
-		return nil, err
-	}
-	out, err := h.run(ctx, programs.command, []string{"-w", waitSeconds(ctx), "-t", table, "-S", chain}, "")
-	if err != nil {
-		return nil, fmt.Errorf("list %s chain %s of table %s: %w", family, chain, table, err)
-	}
-	got := parseChains(out)
-	rules := make([][]string, len(got[chain]))
-	for i, r := range got[chain] {
-		rules[i] = r
-	}
-	return rules, nil
-}
-
-// pair finds a program and its -restore side by side in the search path.
-func (h Host) pair(name string) (tool, bool) {
-	command, ok1 := h.lookPath(name)
-	restore, ok2 := h.lookPath(name + "-restore")
-	return tool{command, restore}, ok1 && ok2
-}
-
-func (h Host) lookPath(name string) (string, bool) {
+func lookPath(name string) (string, bool) {
 	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), systemDirs...) {
 		path := filepath.Join(dir, name)
 		if !filepath.IsAbs(path) {
 			continue
 		}
-		if info, err := os.Stat(h.resolve(path)); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return path, true
 		}
 	}
 	return "", false
 }
 
-// maxLinks bounds a chain of symbolic links, as the kernel does (path_resolution(7)).
-const maxLinks = 40
-
-// resolve follows a path's links inside the host's root: an absolute link in there does not start at ours.
-func (h Host) resolve(path string) string {
-	rest, resolved := strings.Split(path, "/"), "/"
-	for links := 0; len(rest) > 0 && links < maxLinks; {
-		next := filepath.Join(resolved, rest[0])
-		rest = rest[1:]
-		target, err := os.Readlink(filepath.Join(string(h), next))
-		if err != nil {
-			resolved = next
-			continue
-		}
-		links++
-		if filepath.IsAbs(target) {
-			resolved = "/"
-		}
-		rest = append(strings.Split(target, "/"), rest...)
-	}
-	return filepath.Join("/", string(h), resolved)
-}
-
 // versionTimeout bounds `iptables --version`, which should take a millisecond.
 const versionTimeout = 2 * time.Second
 
-// flavour tells a plain iptables' variant by the program that its links end at, or asks it.
-func (h Host) flavour(path string) backend.Kind {
-	base := filepath.Base(h.resolve(path))
-	switch {
-	case strings.Contains(base, "nft"):
-		return backend.IPTablesNFT
-	case strings.Contains(base, "legacy"):
-		return backend.IPTablesLegacy
+// flavour tells a plain iptables' variant by the program that its links end at, or asks it: go-iptables reads it, too, but
+// keeps it to itself.
+func flavour(path string) backend.Kind {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		switch base := filepath.Base(target); {
+		case strings.Contains(base, "nft"):
+			return backend.IPTablesNFT
+		case strings.Contains(base, "legacy"):
+			return backend.IPTablesLegacy
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), versionTimeout)
 	defer cancel()
-	out, err := h.run(ctx, path, []string{"--version"}, "")
+	out, err := run(ctx, path, []string{"--version"}, "")
 	if err == nil && strings.Contains(out, "(nf_tables)") {
 		return backend.IPTablesNFT
 	}
 	return backend.IPTablesLegacy
 }
 
-func (h Host) command(ctx context.Context, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Chroot: string(h)}
-	if h != "" {
-		cmd.Dir = "/"
-	}
-	return cmd
-}
-
 // defaultWait is the longest wait for the xtables lock, in seconds, where the context sets no deadline.
 const defaultWait = 5
 
 // waitSeconds is the value for -w: it must run out before the context does, so that the program itself says who blocked.
-func waitSeconds(ctx context.Context) string {
+func waitSeconds(ctx context.Context) int {
 	wait := defaultWait
 	if deadline, ok := ctx.Deadline(); ok {
 		wait = min(wait, int(time.Until(deadline).Seconds())-1)
 	}
-	return strconv.Itoa(max(wait, 1))
+	return max(wait, 1)
 }

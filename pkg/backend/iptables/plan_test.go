@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -31,7 +32,7 @@ func TestPlanRoot(t *testing.T) {
 		{"behind one with a comment alone", []string{`-A POSTROUTING -m comment --comment "all of it" -j MASQUERADE`, "P"}, []string{"-D POSTROUTING " + own, "-I POSTROUTING 1 " + own}},
 		{"before it", []string{"P", "-A POSTROUTING -j ACCEPT"}, nil},
 		{"behind somebody's exception", []string{"-A POSTROUTING -d 203.0.113.7/32 -j ACCEPT", "P"}, nil},
-		{"a stranger's jump to our chain", []string{"P", "-A POSTROUTING -s 10.9.0.0/16 -j IP-MASQ-AGENT"}, nil},
+		{"other software's jump to our chain", []string{"P", "-A POSTROUTING -s 10.9.0.0/16 -j IP-MASQ-AGENT"}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var lines []string
@@ -42,10 +43,45 @@ func TestPlanRoot(t *testing.T) {
 				lines = append(lines, line)
 			}
 			sc := newScript()
-			planRoot(sc, s, parseChains(strings.Join(lines, "\n")))
+			planRoot(sc, s, rootsOf(s, parseChains(strings.Join(lines, "\n"))[postrouting]))
 			if got, want := strings.Join(sc.lines, "\n"), strings.Join(test.want, "\n"); got != want {
 				t.Errorf("sent:\n%s\nwant:\n%s", got, want)
 			}
 		})
+	}
+}
+
+// TestPlanRootNFT reads as: what POSTROUTING holds, what is sent, and what goes by its handle. P is our root rule, A the
+// Kubernetes agent's, x a rule that packets get past, v a verdict without a match.
+func TestPlanRootNFT(t *testing.T) {
+	s := policy.DefaultSettings()
+	known := map[rune]root{'P': {rule: rootRule(s)}, 'A': {rule: knownRoots(s)[1]}, 'x': {}, 'v': {final: true}}
+	own := rootRule(s).String()
+	for _, test := range []struct{ now, sent, surplus string }{
+		{"", "-A POSTROUTING " + own, ""},
+		{"P", "", ""},
+		{"xPx", "", ""},
+		{"Pv", "", ""},
+		{"xvP", "-I POSTROUTING 2 " + own, "3"},
+		{"PP", "", "2"},
+		{"xAxP", "", "2"},
+		{"A", "-A POSTROUTING " + own, "1"},
+		{"vA", "-I POSTROUTING 1 " + own, "2"},
+		{"PvPA", "", "34"},
+	} {
+		var roots []root
+		for i, c := range test.now {
+			r := known[c]
+			r.handle = uint64(i + 1)
+			roots = append(roots, r)
+		}
+		sc := newScript()
+		var surplus strings.Builder
+		for _, r := range planRootNFT(sc, s, roots) {
+			fmt.Fprint(&surplus, r.handle)
+		}
+		if sent := strings.Join(sc.lines, "\n"); sent != test.sent || surplus.String() != test.surplus {
+			t.Errorf("%q: sent %q and deleted %q, want %q and %q", test.now, sent, surplus.String(), test.sent, test.surplus)
+		}
 	}
 }

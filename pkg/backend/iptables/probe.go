@@ -5,25 +5,30 @@ import (
 	"fmt"
 	"net/netip"
 
+	goiptables "github.com/coreos/go-iptables/iptables"
+
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
-// probeChain is where test rules go. Nothing jumps there.
+// probeChain is where test rules go. Nothing jumps there. It has one name, so that what a killed probe left is found: the next
+// probe writes it anew, and Remove takes it out.
 const probeChain = "IP-MASQ-AGENT-PROBE"
 
 // Probe writes rules of every form into a chain of its own, prints it and removes it, in one process. Some hosts accept xt
 // matches and drop them silently (iptables-nft on kernels without the modules), which only reading back shows. Where random
-// ports are refused it asks again without.
+// ports are unknown to the program, or refused, it does without.
 func (b *Backend) Probe(ctx context.Context, family policy.Family) (backend.Features, error) {
-	err := b.probe(ctx, family, true)
-	if err == nil {
-		return backend.Features{RandomFully: true}, nil
-	}
-	if classified(err) {
+	randomFully, err := call(ctx, b, family, func(t *goiptables.IPTables) (bool, error) { return t.HasRandomFully(), nil })
+	if err != nil {
 		return backend.Features{}, err
+	}
+	if randomFully {
+		if err = b.probe(ctx, family, true); err == nil || classified(err) {
+			return backend.Features{RandomFully: err == nil}, err
+		}
 	}
 	if err := b.probe(ctx, family, false); err != nil {
 		return backend.Features{}, fmt.Errorf("%w: %s test rule: %w", backend.ErrUnavailable, b.kind, err)

@@ -7,7 +7,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// knownRoots are the root rules that this and older agents write for the same chains: ours of both kinds, the Kubernetes
+// knownRoots are the root rules that this and older agents write for the same chains: both of ours, the Kubernetes
 // agent's, and the form with literal quotes around the comment that its releases up to v2.10 and Azure's agent write.
 func knownRoots(s policy.Settings) []rule {
 	pods, all := s, s

@@ -89,3 +89,14 @@ func count(rules []rule, want rule) int {
 	}
 	return n
 }
+
+// matches names the extensions by which a rule selects packets, but for the comment.
+func (r rule) matches() []string {
+	var names []string
+	for i, word := range r[:max(len(r)-1, 0)] {
+		if word == "-m" && r[i+1] != "comment" {
+			names = append(names, r[i+1])
+		}
+	}
+	return names
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"syscall"
 
@@ -15,12 +16,12 @@ import (
 //
 // Its input and output are files in memory, not pipes: a pipe is at its end only when every process that inherited it is gone
 // or has started its program, which takes a while where fifty are being started.
-func (h Host) run(ctx context.Context, program string, args []string, input string) (string, error) {
+func run(ctx context.Context, program string, args []string, input string) (string, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var files [3]*os.File // stdin, stdout, stderr
 	for i := range files {
-		file, err := memory()
+		file, err := memfile()
 		if err != nil {
 			return "", fmt.Errorf("start %s: %w", program, err)
 		}
@@ -30,24 +31,21 @@ func (h Host) run(ctx context.Context, program string, args []string, input stri
 	if _, err := files[0].WriteAt([]byte(input), 0); err != nil {
 		return "", fmt.Errorf("start %s: %w", program, err)
 	}
-	cmd := h.command(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = files[0], files[1], files[2]
 	err := cmd.Run()
 	if err == nil {
-		return content(files[1]), nil
+		return textOf(files[1]), nil
 	}
 	if cmd.ProcessState == nil {
 		return "", fmt.Errorf("start %s: %w", program, err)
 	}
-	failed := &ExitError{Program: program, Status: cmd.ProcessState.ExitCode(), Stderr: content(files[2]), Input: input}
-	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		failed.Signal = status.Signal()
-	}
-	return "", failed
+	return "", newExitError(program, cmd.ProcessState, textOf(files[2]))
 }
 
-// memory returns an empty file without a name (Linux 3.17).
-func memory() (*os.File, error) {
+// memfile returns an empty file without a name (Linux 3.17).
+func memfile() (*os.File, error) {
 	fd, err := unix.MemfdCreate("iptables", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make a file in memory: %w", err)
@@ -55,8 +53,8 @@ func memory() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "iptables"), nil
 }
 
-// content reads a file from its start, wherever its writer left the position.
-func content(file *os.File) string {
+// textOf reads a file from its start, wherever its writer left the position.
+func textOf(file *os.File) string {
 	info, err := file.Stat()
 	if err != nil {
 		return ""

@@ -31,7 +31,7 @@ func Candidates(host Host, choice Choice, s policy.Settings, family policy.Famil
 	}
 	take("it is what the host's iptables is", func(e entry) bool { return e.preferred(host) })
 	for _, e := range rest {
-		out = append(out, Candidate{e.kind, "nothing better works"})
+		out = append(out, Candidate{e.kind, reasonLast})
 	}
 	return out
 }
@@ -46,11 +46,15 @@ func Installed(host Host, kind backend.Kind, family policy.Family) error {
 	return fmt.Errorf("%w: %q is not a backend of this build", backend.ErrUnavailable, kind)
 }
 
-// Standing lists the kinds in which something of ours may stand, for callers that lost the record of what was chosen.
+// reasonLast is why a kind was taken that nothing spoke for.
+const reasonLast = "no working iptables found on the host"
+
+// Standing lists the kinds in which something managed by ip-masq may stand, what a killed probe left included, for callers that
+// lost the record of what was chosen.
 func Standing(host Host, s policy.Settings, family policy.Family) []backend.Kind {
 	var kinds []backend.Kind
 	for _, e := range entries {
-		if e.standing(host, s, family) {
+		if e.standing(host, s, family) || e.leftover(host, family) {
 			kinds = append(kinds, e.kind)
 		}
 	}

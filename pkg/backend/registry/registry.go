@@ -34,6 +34,7 @@ type entry struct {
 	open      func(Host) backend.Backend
 	installed func(Host, policy.Family) error
 	standing  func(Host, policy.Settings, policy.Family) bool
+	leftover  func(Host, policy.Family) bool // of a probe that was killed
 	hinted    func(Host) bool
 	preferred func(Host) bool // the host's own default
 }
@@ -47,6 +48,7 @@ var entries = []entry{
 		open:      func(Host) backend.Backend { return nftables.New() },
 		installed: func(_ Host, f policy.Family) error { return nftables.Installed(f) },
 		standing:  func(_ Host, s policy.Settings, f policy.Family) bool { return nftables.Standing(s, f) },
+		leftover:  func(Host, policy.Family) bool { return false },
 		hinted:    func(Host) bool { return false }, // the kubelet's hint tells one iptables from the other
 		preferred: func(Host) bool { return false },
 	},
@@ -59,6 +61,7 @@ func iptablesEntry(kind backend.Kind) entry {
 		open:      func(h Host) backend.Backend { return iptables.New(kind, h) },
 		installed: func(h Host, f policy.Family) error { return h.Installed(kind, f) },
 		standing:  func(h Host, s policy.Settings, f policy.Family) bool { return h.Standing(kind, s, f) },
+		leftover:  func(h Host, f policy.Family) bool { return h.Leftover(kind, f) },
 		hinted:    func(h Host) bool { return h.Hinted(kind) },
 		preferred: func(h Host) bool { flavour, ok := h.Flavour(); return ok && flavour == kind },
 	}
