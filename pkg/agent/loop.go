@@ -9,7 +9,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/cli"
 )
 
-// loop is the daemon's heart: one function that syncs, and several reasons to call it. It never runs two at once.
+// loop calls one function, which syncs, for several reasons. It never runs two syncs at once.
 type loop struct {
 	sync func(ctx context.Context, reason string) outcome
 	log  *slog.Logger

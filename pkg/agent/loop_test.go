@@ -140,7 +140,7 @@ func TestLoop(t *testing.T) {
 			func(time.Duration) (time.Duration, outcome) {
 				return 90 * ms, outcome{interval: time.Minute, reading: 90 * ms}
 			}, storm,
-			"0s start, 910ms rules changed, 1.82s rules changed, 2.73s rules changed",
+			"0s start, 710ms rules changed, 1.42s rules changed, 2.13s rules changed, 2.84s rules changed",
 		},
 		{
 			"events of others, where the kernel does not report ours", 3 * time.Second,

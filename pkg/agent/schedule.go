@@ -14,8 +14,9 @@ const (
 	// the kernel takes, so that a program that rewrites its own rules all the time costs a bounded share of one core.
 	minPause    = 200 * time.Millisecond
 	pauseFactor = 10
-	// repairTime is how soon a foreign change is repaired: the pause, reading and writing fit into it.
-	repairTime = time.Second
+	// repairTime is how soon a foreign change is repaired: the pause, reading and writing fit into it. It leaves 200 ms of the
+	// promised second to what comes before: the kernel's events are collected for 100 ms.
+	repairTime = 800 * time.Millisecond
 )
 
 // outcome is what one sync means for the next.

@@ -20,7 +20,7 @@ func TestSchedule(t *testing.T) {
 		{"good, nothing to read", []outcome{good(0)}, time.Minute, 200 * ms},
 		{"reading is quick", []outcome{good(5 * ms)}, time.Minute, 200 * ms},
 		{"reading costs", []outcome{good(40 * ms)}, time.Minute, 400 * ms},
-		{"reading costs more: pause, reading and writing fit into a second", []outcome{good(150 * ms)}, time.Minute, 700 * ms},
+		{"reading costs more: pause, reading and writing fit into a second", []outcome{good(150 * ms)}, time.Minute, 500 * ms},
 		{"reading takes as long as a repair may", []outcome{good(900 * ms)}, time.Minute, 200 * ms},
 		{"reading takes a minute", []outcome{good(time.Minute)}, time.Minute, 200 * ms},
 		{"failed", []outcome{failed}, 200 * ms, 200 * ms},

@@ -40,8 +40,8 @@ func (p Program) sync(o Options, _ []string) error {
 	return nil
 }
 
-// syncByDaemon is for a node on which the daemon runs: a second hand at the rules, with flags of its own, would change them to
-// and fro. Asking the daemon to sync belongs here.
+// syncByDaemon is for a node on which a daemon runs: a sync with other flags would change rules and persisted policy, and the
+// daemon would change them back. Asking the daemon to sync belongs here.
 func (p Program) syncByDaemon(held *filelock.HeldError) error {
 	return anotherAgent(held, "it syncs by itself, and at once on SIGHUP; end it first to sync with other flags")
 }
