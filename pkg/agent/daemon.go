@@ -147,7 +147,7 @@ func (d *daemon) sync(ctx context.Context, reason string) outcome {
 		return o // the daemon ends; the error says no more than that
 	}
 	d.log.Log(ctx, cli.V(map[bool]int{true: 2, false: 4}[result.Changed]), "synced", "reason", reason, "took", time.Since(began), "reading", result.Reading, "changed", result.Changed)
-	repaired := d.report.sync(result, err, d.source.origin)
+	repaired := d.report.sync(result, err, inForce, d.source.origin)
 	d.remember(inForce, configErr, result, err, repaired)
 	d.health.Set(errors.Join(configErr, err))
 	d.health.Turned(2*o.interval + 2*syncTime)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 // fakeNode stands in for node and kernel on a clock of its own; the same cases on the real ones are in daemon_repair_test.go.
@@ -227,28 +228,32 @@ func TestReport(t *testing.T) {
 	}
 	r := report{log: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: timeless}))}
 	result := node.Result{Backend: backend.NFTables, Pods: 2}
-	changed, policyChanged, adopted := result, result, result
+	changed, adopted := result, result
 	changed.Changed, changed.Repaired = true, []string{"chain IP-MASQ-AGENT"}
-	policyChanged.Changed, policyChanged.PolicyChanged = true, true
 	adopted.Changed, adopted.Adopted = true, 1
 	busy := errors.New("the lock is held")
+	var inForce policy.Policy
 	for _, step := range []struct {
-		result   node.Result
-		err      error
-		repaired bool
+		result    node.Result
+		err       error
+		newPolicy bool
+		repaired  bool
 	}{
-		{result, busy, false},
-		{result, busy, false},
-		{result, nil, false},
-		{result, nil, false},
-		{changed, nil, true},
-		{changed, nil, true},
-		{policyChanged, nil, false},
-		{adopted, nil, false},
-		{result, busy, false},
-		{result, nil, false},
+		{result, busy, false, false},
+		{result, busy, false, false},
+		{result, nil, false, false},
+		{result, nil, false, false},
+		{changed, nil, false, true},
+		{changed, nil, false, true},
+		{changed, nil, true, false},
+		{adopted, nil, false, false},
+		{changed, busy, true, false},
+		{changed, nil, false, false},
+		{result, busy, false, false},
+		{result, nil, false, false},
 	} {
-		if repaired := r.sync(step.result, step.err, OriginConfig); repaired != step.repaired {
+		inForce.MasqLinkLocal = inForce.MasqLinkLocal != step.newPolicy
+		if repaired := r.sync(step.result, step.err, inForce, OriginConfig); repaired != step.repaired {
 			t.Errorf("%+v: a repair is %t", step.result, repaired)
 		}
 	}
@@ -258,6 +263,8 @@ level=INFO msg="rules repaired after an external change" backend=nftables pods=2
 level=INFO msg="rules repaired after an external change" backend=nftables pods=2 restored="[chain IP-MASQ-AGENT]" repairs=2
 level=INFO msg="rules changed to the new policy" backend=nftables pods=2 policy="config file"
 level=INFO msg="rules changed to the new set of pods" backend=nftables pods=2 adopted=1 dropped=0
+level=ERROR msg="the rules could not be put in place; trying again" error="the lock is held"
+level=INFO msg="rules changed to the new policy" backend=nftables pods=2 policy="config file"
 level=ERROR msg="the rules could not be put in place; trying again" error="the lock is held"
 level=INFO msg="rules are in place again" backend=nftables pods=2 policy="config file"
 `

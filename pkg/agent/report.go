@@ -5,34 +5,36 @@ import (
 	"slices"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 // report logs what syncs did: what changed, what was repaired, and a failure once until it becomes another or ends.
 type report struct {
 	log        *slog.Logger
-	synced     bool   // once at least
+	synced     bool // once at least
+	policy     policy.Policy
 	lastLogged string // the failure that is in the log, empty while all is well
 	repairs    int
 }
 
-// sync logs one sync. It reports whether that was a repair: the same policy and the same pods, and yet something had to be
-// written.
-func (r *report) sync(result node.Result, err error, origin Origin) (repaired bool) {
+// sync logs one sync. It reports whether that was a repair: the same policy and the same pods as at the last one, and yet
+// something had to be written. What the persisted policy says plays no part, because other software may have changed that, too.
+func (r *report) sync(result node.Result, err error, inForce policy.Policy, origin Origin) (repaired bool) {
 	if err != nil {
 		r.failed(err)
 		return false
 	}
-	first, recovered := !r.synced, r.lastLogged != ""
-	r.synced, r.lastLogged = true, ""
+	first, recovered, newPolicy := !r.synced, r.lastLogged != "", !inForce.Equal(r.policy)
+	r.synced, r.lastLogged, r.policy = true, "", inForce
 	log := r.log.With("backend", result.Backend, "pods", result.Pods)
-	repaired = result.Changed && !first && !result.PolicyChanged && result.Adopted == 0 && result.Dropped == 0
+	repaired = result.Changed && !first && !newPolicy && result.Adopted == 0 && result.Dropped == 0
 	switch {
 	case repaired:
 		r.repairs++
 		log.Info("rules repaired after an external change", "restored", shortened(result.Repaired), "repairs", r.repairs)
 	case result.Changed && first:
 		log.Info("rules put in place", "policy", origin)
-	case result.Changed && result.PolicyChanged:
+	case result.Changed && newPolicy:
 		log.Info("rules changed to the new policy", "policy", origin)
 	case result.Changed:
 		log.Info("rules changed to the new set of pods", "adopted", result.Adopted, "dropped", result.Dropped)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/config"
+	"github.com/ip-masq/ip-masq-cni/pkg/fingerprint"
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/paths"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -56,10 +57,14 @@ func newSource(o Options, n *node.Node, log *slog.Logger) *source {
 // load returns the policy in force. The error says what is wrong with the file, beside that policy. A file that is the same as
 // the last time is not read again.
 func (s *source) load() (policy.Policy, error) {
-	now := fingerprint(s.options.Config.Path)
+	path := s.options.Config.Path
+	now := fingerprint.Of(path)
 	if s.seen == "" || s.seen != now {
 		s.err = s.read()
-		s.seen = trust(s.options.Config.Path, now)
+		s.seen = now
+		if fingerprint.Fresh(path) {
+			s.seen = ""
+		}
 	}
 	return s.policy, s.err
 }

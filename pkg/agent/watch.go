@@ -2,11 +2,9 @@ package agent
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/fingerprint"
 )
 
 // watchInterval bounds how late a change of the configuration is noticed. Polling a few stat calls sees everything that
@@ -18,14 +16,14 @@ const watchInterval = 250 * time.Millisecond
 func watch(ctx context.Context, path string, changed chan<- struct{}) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	last := fingerprint(path)
+	last := fingerprint.Of(path)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		if now := fingerprint(path); now != last {
+		if now := fingerprint.Of(path); now != last {
 			last = now
 			notify(changed)
 		}
@@ -38,53 +36,4 @@ func notify(events chan<- struct{}) {
 	case events <- struct{}{}:
 	default:
 	}
-}
-
-// fingerprint identifies the content that path leads to without reading it: the files' inodes, sizes and times, through all
-// links.
-func fingerprint(path string) string {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "none"
-	}
-	if !info.IsDir() {
-		return mark(path, info)
-	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		return "unreadable"
-	}
-	var b strings.Builder
-	for _, entry := range entries {
-		name := filepath.Join(path, entry.Name())
-		if info, err := os.Stat(name); err == nil {
-			b.WriteString(mark(name, info))
-		}
-	}
-	return b.String()
-}
-
-// racy is the age below which a file may change again without its times showing it: their grain is a timer tick on kernels
-// before 6.13.
-const racy = time.Second
-
-// trust returns the fingerprint for comparison with later ones, or nothing while anything that it covers changed just now.
-func trust(path, print string) string {
-	paths := []string{path}
-	if entries, err := os.ReadDir(path); err == nil {
-		for _, entry := range entries {
-			paths = append(paths, filepath.Join(path, entry.Name()))
-		}
-	}
-	for _, path := range paths {
-		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) < racy {
-			return ""
-		}
-	}
-	return print
-}
-
-func mark(name string, info os.FileInfo) string {
-	target, _ := filepath.EvalSymlinks(name)
-	return fmt.Sprintf("%s %s %d %s %v\n", name, target, info.Size(), info.ModTime().Format(time.RFC3339Nano), inode(info))
 }
