@@ -1,5 +1,5 @@
 // Package cnicache reads what the container runtime itself knows of attachments: the result cache that libcni keeps, and the
-// conflists that say which networks are ours.
+// conflists that say whose pods are masqueraded.
 //
 // It refuses to write there, and to take a file that it cannot read for one that is not there: runtimes rewrite theirs in
 // place, so a half-written one is skipped and read again the next time.
@@ -27,9 +27,9 @@ type Cache struct {
 // Entry is one cached attachment.
 type Entry struct {
 	attachment.Attachment
-	// Ours says that the pod is to be masqueraded: its network names our plugin now, or did when the pod was attached, and
-	// neither network nor pod opted out.
-	Ours bool
+	// Masqueraded says that the pod is to be: its network names the plugin now, or did when the pod was attached, and neither
+	// network nor pod opted out.
+	Masqueraded bool
 }
 
 // Stamp changes whenever List might return something else than before. It looks at every file and not just at the directories:
@@ -112,10 +112,10 @@ func parse(name string, data []byte, networks map[string]network) (Entry, bool) 
 		return entryOf(owner, "", data, networks[owner.Network].masquerade)
 	}
 	owner := attachment.Owner{Network: c.NetworkName, ContainerID: c.ContainerID, IfName: c.IfName}
-	return entryOf(owner, c.NetNS, c.Result, c.ours(networks))
+	return entryOf(owner, c.NetNS, c.Result, c.masqueraded(networks))
 }
 
-func entryOf(owner attachment.Owner, netns string, raw []byte, ours bool) (Entry, bool) {
+func entryOf(owner attachment.Owner, netns string, raw []byte, masqueraded bool) (Entry, bool) {
 	result, err := cniresult.Parse(raw, "0.4.0")
 	if err != nil || owner.ContainerID == "" || owner.IfName == "" {
 		return Entry{}, false
@@ -124,7 +124,7 @@ func entryOf(owner attachment.Owner, netns string, raw []byte, ours bool) (Entry
 		netns = result.Sandbox(owner.IfName)
 	}
 	a := attachment.Attachment{Owner: owner, NetNS: attachment.StatNetNS(netns), Addresses: result.Addresses(owner.IfName, netns)}
-	return Entry{Attachment: a, Ours: ours && len(a.Addresses) > 0}, true
+	return Entry{Attachment: a, Masqueraded: masqueraded && len(a.Addresses) > 0}, true
 }
 
 // ownerOf takes an old file's name apart, NETWORK-CONTAINER-INTERFACE. All three may hold dashes, so the network must be one
@@ -154,9 +154,9 @@ func owners(name string) []attachment.Owner {
 	return all
 }
 
-// ours asks the pod, then the network as it is now, then as it was when the pod was attached. An annotation that is no boolean
+// masqueraded asks the pod, then the network as it is now, then as it was when the pod was attached. An annotation that is no boolean
 // does not count: the plugin refuses such a pod, so it was attached before the plugin was in its list.
-func (c cached) ours(networks map[string]network) bool {
+func (c cached) masqueraded(networks map[string]network) bool {
 	var pod map[string]string
 	_ = json.Unmarshal(c.CapabilityArgs[attachment.PodAnnotations], &pod)
 	if optedOut, _ := attachment.OptedOut(pod); optedOut {

@@ -63,33 +63,33 @@ func list(name string, types ...string) string {
 }
 
 func TestAttachments(t *testing.T) {
-	ours, theirs := list("n", "bridge", "ip-masq"), list("n", "bridge")
+	own, theirs := list("n", "bridge", "ip-masq"), list("n", "bridge")
 	for name, c := range map[string]struct {
 		file, text string
 		conflists  map[string]string
 		want       bool
 	}{
-		"ours":                                  {"n-a-eth0", v1("n", "a", pathHere, theirs), map[string]string{"1.conflist": ours}, true},
-		"ours when attached, no conflist now":   {"n-a-eth0", v1("n", "a", pathHere, ours), nil, true},
-		"ours when attached, not ours now":      {"n-a-eth0", v1("n", "a", pathHere, ours), map[string]string{"1.conflist": theirs}, false},
-		"never ours":                            {"n-a-eth0", v1("n", "a", pathHere, theirs), nil, false},
-		"the first conflist of a name counts":   {"n-a-eth0", v1("n", "a", pathHere, ""), map[string]string{"1.conflist": theirs, "2.conflist": ours}, false},
-		"no conflist by its name":               {"n-a-eth0", v1("n", "a", pathHere, ""), map[string]string{"1.conflist.bak": ours}, false},
-		"a broken conflist beside":              {"n-a-eth0", v1("n", "a", pathHere, ""), map[string]string{"0.conflist": "{", "1.conflist": ours}, true},
-		"opted out":                             {"n-a-eth0", v1("n", "a", pathHere, ""), map[string]string{"1.conflist": strings.Replace(ours, `"ip-masq"`, `"ip-masq", "masquerade": false`, 1)}, false},
-		"not opted out":                         {"n-a-eth0", v1("n", "a", pathHere, ""), map[string]string{"1.conflist": strings.Replace(ours, `"ip-masq"`, `"ip-masq", "masquerade": true`, 1)}, true},
-		"a single plugin":                       {"n-a-eth0", v1("n", "a", pathHere, ""), map[string]string{"1.conf": `{"name": "n", "type": "bridge"}`}, false},
-		"the format before":                     {"n-a-eth0", result(pathHere), map[string]string{"1.conflist": ours}, true},
-		"the format before, no conflist":        {"n-a-eth0", result(pathHere), nil, false},
-		"the format before, names with dashes":  {"my-n-a-b-eth0", result(pathHere), map[string]string{"1.conflist": list("my-n", "ip-masq"), "2.conflist": list("my", "bridge")}, true},
-		"the format before, the longer network": {"my-n-a-b-eth0", result(pathHere), map[string]string{"1.conflist": list("my-n", "bridge"), "2.conflist": list("my", "ip-masq")}, false},
-		"no address":                            {"n-a-eth0", strings.Replace(v1("n", "a", pathHere, ours), `"ips"`, `"x"`, 1), nil, false},
+		"masqueraded": {"n-a-eth0", v1("n", "a", pathHere, theirs), map[string]string{"1.conflist": own}, true},
+		"masqueraded when attached, no conflist now": {"n-a-eth0", v1("n", "a", pathHere, own), nil, true},
+		"masqueraded when attached, not own now":     {"n-a-eth0", v1("n", "a", pathHere, own), map[string]string{"1.conflist": theirs}, false},
+		"never masqueraded":                          {"n-a-eth0", v1("n", "a", pathHere, theirs), nil, false},
+		"the first conflist of a name counts":        {"n-a-eth0", v1("n", "a", pathHere, ""), map[string]string{"1.conflist": theirs, "2.conflist": own}, false},
+		"no conflist by its name":                    {"n-a-eth0", v1("n", "a", pathHere, ""), map[string]string{"1.conflist.bak": own}, false},
+		"a broken conflist beside":                   {"n-a-eth0", v1("n", "a", pathHere, ""), map[string]string{"0.conflist": "{", "1.conflist": own}, true},
+		"opted out":                                  {"n-a-eth0", v1("n", "a", pathHere, ""), map[string]string{"1.conflist": strings.Replace(own, `"ip-masq"`, `"ip-masq", "masquerade": false`, 1)}, false},
+		"not opted out":                              {"n-a-eth0", v1("n", "a", pathHere, ""), map[string]string{"1.conflist": strings.Replace(own, `"ip-masq"`, `"ip-masq", "masquerade": true`, 1)}, true},
+		"a single plugin":                            {"n-a-eth0", v1("n", "a", pathHere, ""), map[string]string{"1.conf": `{"name": "n", "type": "bridge"}`}, false},
+		"the format before":                          {"n-a-eth0", result(pathHere), map[string]string{"1.conflist": own}, true},
+		"the format before, no conflist":             {"n-a-eth0", result(pathHere), nil, false},
+		"the format before, names with dashes":       {"my-n-a-b-eth0", result(pathHere), map[string]string{"1.conflist": list("my-n", "ip-masq"), "2.conflist": list("my", "bridge")}, true},
+		"the format before, the longer network":      {"my-n-a-b-eth0", result(pathHere), map[string]string{"1.conflist": list("my-n", "bridge"), "2.conflist": list("my", "ip-masq")}, false},
+		"no address":                                 {"n-a-eth0", strings.Replace(v1("n", "a", pathHere, own), `"ips"`, `"x"`, 1), nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cache := cacheOf(t, map[string]string{c.file: c.text}, c.conflists)
 			got, known, err := cache.Attachments()
 			if err != nil || (len(got) == 1) != c.want {
-				t.Fatalf("%v, %v, want ours: %v", got, err, c.want)
+				t.Fatalf("%v, %v, want masqueraded: %v", got, err, c.want)
 			}
 			if !c.want {
 				return

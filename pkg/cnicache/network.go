@@ -7,13 +7,13 @@ import (
 	"slices"
 )
 
-// network is what a conflist says of us.
+// network is what a conflist says of the plugin.
 type network struct {
 	name       string
-	masquerade bool // our plugin is in it and not told to keep out
+	masquerade bool // the plugin is in it and not switched off
 }
 
-// pluginType is our type in a conflist.
+// pluginType is the plugin's type in a conflist.
 const pluginType = "ip-masq"
 
 // networks reads the conflists, the single-plugin form included. Files that cannot be read name no network.

@@ -17,7 +17,7 @@ func (c Cache) Place() string { return c.Dir }
 // Attachments lists the attachments that should be behind the policy, and the ids of all that may be alive as far as the
 // runtime knows: not those whose namespace is gone, since a runtime that loses a DEL keeps their entry, but all that
 // a file may mean that cannot be read just now.
-func (c Cache) Attachments() (ours []attachment.Attachment, all map[attachment.ID]bool, err error) {
+func (c Cache) Attachments() (masqueraded []attachment.Attachment, all map[attachment.ID]bool, err error) {
 	list, err := c.List()
 	if err != nil {
 		return nil, nil, err
@@ -25,8 +25,8 @@ func (c Cache) Attachments() (ours []attachment.Attachment, all map[attachment.I
 	all = make(map[attachment.ID]bool, len(list.Entries))
 	for _, entry := range list.Entries {
 		all[entry.ID()] = !entry.NetNS.Gone()
-		if entry.Ours {
-			ours = append(ours, entry.Attachment)
+		if entry.Masqueraded {
+			masqueraded = append(masqueraded, entry.Attachment)
 		}
 	}
 	for _, name := range list.Unread {
@@ -34,5 +34,5 @@ func (c Cache) Attachments() (ours []attachment.Attachment, all map[attachment.I
 			all[owner.ID()] = true
 		}
 	}
-	return ours, all, nil
+	return masqueraded, all, nil
 }

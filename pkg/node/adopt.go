@@ -16,7 +16,7 @@ type Runtime interface {
 	Stamp() string
 	// Attachments lists those that should be behind the policy, and the ids of all that the runtime knows. An error means that
 	// nothing is known, which is no reason to drop anything.
-	Attachments() (ours []attachment.Attachment, all map[attachment.ID]bool, err error)
+	Attachments() (masqueraded []attachment.Attachment, all map[attachment.ID]bool, err error)
 }
 
 // adopt records the pods that the runtime knows and that are not on record: attached before the plugin was in their conflist,

@@ -19,7 +19,7 @@ import (
 func (n *Node) open(kind backend.Kind) backend.Backend { return registry.Open(n.host, kind) }
 
 // Attach puts the attachment behind the policy: its record first, then its rules. In the steady state that is one transaction
-// under the shared lock. Whatever is not steady (first ADD after boot, a repeated ADD, a chain that somebody flushed) is
+// under the shared lock. Whatever is not steady (first ADD after boot, a repeated ADD, a chain that was flushed) is
 // reconciled under the exclusive lock. When a first ADD fails, its own traces are removed as far as possible.
 func (n *Node) Attach(ctx context.Context, a attachment.Attachment) error {
 	if a = n.governed(a); len(a.Addresses) == 0 {

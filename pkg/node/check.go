@@ -89,8 +89,8 @@ func (n *Node) couldChoose(d Decision, s policy.Settings) error {
 	return fmt.Errorf("%w: %w", ErrNoBackend, errors.Join(failures...))
 }
 
-// answers reads the shared chain, to see that the backend works at all; what stands in the chain does not matter. Somebody who
-// holds a lock keeps it from being read for a moment, which says nothing about the backend.
+// answers reads the shared chain, to see that the backend works at all; what stands in the chain does not matter. A lock that
+// another program holds keeps it from being read for a moment, which says nothing about the backend.
 func (n *Node) answers(ctx context.Context, b backend.Backend, s policy.Settings, family policy.Family) error {
 	_, err := b.Chain(ctx, s, family)
 	if errors.Is(err, backend.ErrBusy) || errors.Is(err, context.DeadlineExceeded) {

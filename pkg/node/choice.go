@@ -135,7 +135,7 @@ func (n *Node) choose(ctx context.Context, s policy.Settings, family policy.Fami
 	return n.open(d.Kind), d, old.Kind == "", nil
 }
 
-// recordFailure keeps why no backend works here for STATUS. That somebody held a lock, or that time ran out, says nothing
+// recordFailure keeps why no backend works here for STATUS. A lock that was held, or time that ran out, says nothing
 // about the next ADD.
 func (n *Node) recordFailure(d Decision, failure error) {
 	if !errors.Is(failure, ErrNoBackend) {

@@ -306,3 +306,12 @@ func TestLookShowsAnotherChain(t *testing.T) {
 		}
 	})
 }
+
+func contains(text string, parts ...string) bool {
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			return false
+		}
+	}
+	return true
+}

@@ -73,8 +73,8 @@ func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result
 }
 
 // apply observes and applies. On a fresh node it first assumes that nothing is there, which is usually right, cannot harm
-// when it is wrong, and saves the reading. A refused write is tried once more on a new reading: somebody outside our lock may
-// have changed the rules in between.
+// when it is wrong, and saves the reading. A refused write is tried once more on a new reading: a program that does not
+// take the node's lock may have changed the rules in between.
 func (r *Result) apply(ctx context.Context, b backend.Backend, s policy.Settings, families []policy.Family,
 	desired func(backend.Observed) ruleset.State, fresh bool,
 ) error {

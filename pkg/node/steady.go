@@ -44,7 +44,7 @@ func (n *Node) unchanged(ctx context.Context, p policy.Policy) bool {
 		n.forget()
 	}
 	if former := n.readPersisted(); former == nil || !former.Equal(p) {
-		return false // somebody else changed or removed the file
+		return false // another program changed or removed the file
 	}
 	if !last.valid || !last.policy.Equal(p) || !last.recordsAt.Equal(n.recordsChanged()) || last.runtime != n.runtimeStamp() {
 		return false
@@ -84,8 +84,8 @@ func (n *Node) remember(seen steady, result Result) {
 	}
 }
 
-// glance takes down everything a Sync depends on, before it reads the rules.
-func (n *Node) glance(ctx context.Context, p policy.Policy) steady {
+// snapshot notes everything a Sync depends on, before it reads the rules.
+func (n *Node) snapshot(ctx context.Context, p policy.Policy) steady {
 	b, decision, err := n.current()
 	if err != nil {
 		return steady{}

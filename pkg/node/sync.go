@@ -24,7 +24,7 @@ type Result struct {
 	// Repaired says what differed from the desired state before it was written, one line per object in the backend's words; after
 	// maxRepaired lines the last one counts the rest.
 	Repaired []string
-	// PolicyChanged: another policy, or none, was in force before, so that what differed was nobody's damage.
+	// PolicyChanged: another policy, or none, was in force before, so that no other program caused the difference.
 	PolicyChanged bool
 	Adopted       int // pods that the runtime knows and that were not on record
 	Dropped       int // pods whose network namespace is gone
@@ -34,7 +34,7 @@ type Result struct {
 	Former *policy.Policy
 }
 
-// maxRepaired bounds Result.Repaired: a table of many prefixes that somebody deleted differs in all of them.
+// maxRepaired bounds Result.Repaired: after a table of many prefixes was deleted, all of them differ.
 const maxRepaired = 20
 
 // Sync makes the kernel equal the policy and the attachments, and persists the policy. It is the agent's one way to change
@@ -51,7 +51,7 @@ func (n *Node) Sync(ctx context.Context, p policy.Policy) (Result, error) {
 		n.pruneKnown()
 		return n.last.result, nil
 	}
-	seen := n.glance(ctx, p)
+	seen := n.snapshot(ctx, p)
 	result, err := n.syncLocked(ctx, p)
 	if err == nil {
 		n.remember(seen, result)
@@ -59,7 +59,7 @@ func (n *Node) Sync(ctx context.Context, p policy.Policy) (Result, error) {
 	return result, err
 }
 
-// lockTime bounds a Sync's wait for the lock, which its holders need for milliseconds: who waits longer had better be told.
+// lockTime bounds a Sync's wait for the lock, which its holders need for milliseconds: who waits longer should know.
 const lockTime = 10 * time.Second
 
 func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) {
