@@ -18,7 +18,7 @@ import (
 )
 
 // patience bounds one search, and one command.
-const patience = 20 * time.Second
+var patience = netnstest.Limit(20 * time.Second)
 
 // in runs a search in a network namespace.
 func in(t *testing.T, space *netnstest.Space, q Query) ([]Conflict, error) {

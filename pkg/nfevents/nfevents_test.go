@@ -26,7 +26,7 @@ func heard(changed <-chan struct{}, within time.Duration) bool {
 	select {
 	case <-changed:
 		return true
-	case <-time.After(within):
+	case <-time.After(netnstest.Limit(within)):
 		return false
 	}
 }

@@ -116,7 +116,7 @@ func (r *run) startAgent() {
 func (r *run) stopAgent(sig syscall.Signal) { r.agent.Stop(sig, 20*time.Second) }
 
 // bound is what no command may exceed. The plugin's own is 15 s, and the machine may be busy.
-const bound = 40 * time.Second
+var bound = netnstest.Limit(40 * time.Second)
 
 func (r *run) exec(c netnstest.Cmd) netnstest.Result {
 	ctx, cancel := context.WithTimeout(context.Background(), bound)

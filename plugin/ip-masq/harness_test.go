@@ -62,7 +62,7 @@ func newHost(t *testing.T, v variant) *host {
 func (h *host) lockFile() string { return filepath.Join(filepath.Dir(h.stateDir), "xtables.lock") }
 
 // bound is what no run may exceed, whatever is wrong with the machine.
-const bound = 15 * time.Second
+var bound = netnstest.Limit(15 * time.Second)
 
 // exec runs a command on the host, however it ends.
 func (h *host) exec(t *testing.T, c netnstest.Cmd) netnstest.Result {

@@ -12,6 +12,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // crio makes the calls that CRI-O makes, through the library that it makes them with. CRI-O itself has no package here.
@@ -30,7 +31,7 @@ func newCRIO(t *testing.T, backend string) *crio {
 	example := strings.Replace(string(readFile(t, "conf/10-bridge-ip-masq.conflist")), `"1.0.0"`, `"1.1.0"`, 1)
 	name := node.Conflist(t, []byte(example), map[string]any{"backend": backend})
 	exec := &inside{node: node}
-	c := &crio{Node: node, exec: exec, cni: libcni.NewCNIConfigWithCacheDir([]string{built, "bin/tools"}, node.CacheDir, exec)}
+	c := &crio{Node: node, exec: exec, cni: libcni.NewCNIConfigWithCacheDir([]string{testkit.Built(), "bin/tools"}, node.CacheDir, exec)}
 	var err error
 	if c.list, err = libcni.ConfListFromFile(filepath.Join(node.ConfDir, "10-"+name+".conflist")); err != nil {
 		t.Fatal(err)

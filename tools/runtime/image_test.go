@@ -6,9 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"path/filepath"
 	goruntime "runtime"
 	"testing"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // imageName is never pulled, since the image is imported before anything asks for it.
@@ -17,7 +18,7 @@ const imageName = "ip-masq.test/talker:1"
 // image is a docker archive with the talker, which sends to the addresses.
 func image(t *testing.T, targets ...string) []byte {
 	t.Helper()
-	layer := archive(t, map[string][]byte{"talker": readFile(t, filepath.Join(built, "talker"))})
+	layer := archive(t, map[string][]byte{"talker": readFile(t, testkit.Program("talker"))})
 	digest := sha256.Sum256(layer)
 	config := document(t, map[string]any{
 		"architecture": goruntime.GOARCH, "os": "linux",

@@ -1,46 +1,18 @@
 package runtime
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
-// built is where the programs under test and the talker are, built once from what is there now.
-var built string
-
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
-
-func buildAndRun(m *testing.M) int {
-	var err error
-	if built, err = os.MkdirTemp("", "ip-masq-runtime-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(built) }()
-	// From the project's root on, so that the programs are built from its go.mod, and its bin/ is found.
-	for _, step := range []func() error{
-		func() error { return build("./talker") },
-		func() error { return os.Chdir("../..") },
-		func() error { return build("./plugin/ip-masq", "./cmd/...") },
-	} {
-		if err := step(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-	}
-	return m.Run()
-}
-
-func build(packages ...string) error {
-	cmd := exec.Command("go", append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", built + "/"}, packages...)...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %v: %w\n%s", packages, err, out)
-	}
-	return nil
+// TestMain builds the talker and the programs under test. The tests run from the project's root on, where bin/ is.
+func TestMain(m *testing.M) {
+	talker := func(dir string) error { return testkit.GoBuild(".", dir+"/", "", "./talker") }
+	root := func(string) error { return os.Chdir("../..") }
+	os.Exit(testkit.Main(m, talker, root, testkit.Programs))
 }
 
 // programs are those under test.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 //go:embed containerd.toml
@@ -38,7 +39,7 @@ func newNode(t *testing.T, s setup) *node {
 	t.Helper()
 	disk := newDisk(t)
 	for _, program := range programs() {
-		writeFile(t, filepath.Join(disk, "opt/ip-masq", program), readFile(t, filepath.Join(built, program)), 0o755)
+		writeFile(t, filepath.Join(disk, "opt/ip-masq", program), readFile(t, testkit.Program(program)), 0o755)
 	}
 	for _, plugin := range []string{"bridge", "host-local", "loopback"} {
 		writeFile(t, filepath.Join(disk, "opt/cni/bin", plugin), readFile(t, filepath.Join("bin/tools", plugin)), 0o755)

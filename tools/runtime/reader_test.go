@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
 // reader does what it is told, on a node with a network, and a copy of the checkout in /src.
@@ -26,7 +28,7 @@ func newReader(t *testing.T) *reader {
 	for _, plugin := range []string{"bridge", "host-local"} {
 		writeFile(t, filepath.Join(disk, "opt/cni/bin", plugin), readFile(t, filepath.Join("bin/tools", plugin)), 0o755)
 	}
-	writeFile(t, filepath.Join(disk, "talker"), readFile(t, filepath.Join(built, "talker")), 0o755)
+	writeFile(t, filepath.Join(disk, "talker"), readFile(t, testkit.Program("talker")), 0o755)
 	r := &reader{before: clusterNetwork(t, "1.0.0"), daemons: map[string]*process{}}
 	writeFile(t, filepath.Join(disk, confFile), r.before, 0o644)
 	copyCheckout(t, filepath.Join(disk, "src"))
@@ -43,8 +45,10 @@ func copyCheckout(t *testing.T, to string) {
 		switch {
 		case err != nil:
 			return err
-		case path == "bin" || path == ".git":
+		case e.IsDir() && (path == "bin" || path == ".git"):
 			return fs.SkipDir
+		case path == ".git": // the file that a worktree has
+			return nil
 		case !e.Type().IsRegular():
 			return nil
 		}

@@ -14,7 +14,7 @@ import (
 )
 
 // callTime bounds one call of a backend.
-const callTime = 20 * time.Second
+var callTime = netnstest.Limit(20 * time.Second)
 
 // fixture is a backend in a network namespace. Its methods make the calls there and fail the test where a call fails that
 // should not.
