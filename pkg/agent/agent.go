@@ -32,6 +32,8 @@ func (p Program) Main(args []string) int {
 func (p Program) commands() *cobra.Command {
 	root := command("ip-masq-agent", "keep the kernel's masquerade rules equal to the config file",
 		func(f *flags) { f.kernel().syncing().daemon() }, p.run)
+	root.Long = "ip-masq-agent keeps the kernel's masquerade rules equal to the config file. Without a command it is the daemon.\n\n" +
+		"Exit status: 0 done, 1 failed, 2 bad usage. Flags may have one dash or two."
 	root.Args = nil // the names of commands
 	root.AddCommand(
 		command("run", "keep the kernel equal to the config, continuously (the default command)",

@@ -102,7 +102,7 @@ func newDaemon(ctx context.Context, o Options, log *slog.Logger) *daemon {
 	}
 	reporter := &conflictReporter{options: o, log: log}
 	d.conflicts = startBackground(ctx, reporter.search, newest)
-	d.endFlows = startBackground(ctx, d.endChangedFlows, policyChange.join)
+	d.endFlows = startBackground(ctx, func(ctx context.Context, c policyChange) { endFlows(ctx, n, c, log) }, policyChange.join)
 	return d
 }
 
@@ -146,7 +146,11 @@ func (d *daemon) sync(ctx context.Context, reason string) outcome {
 	if ctx.Err() != nil {
 		return o // the daemon ends; the error says no more than that
 	}
-	d.log.Log(ctx, cli.V(map[bool]int{true: 2, false: 4}[result.Changed]), "synced", "reason", reason, "took", time.Since(began), "reading", result.Reading, "changed", result.Changed)
+	level := cli.V(4)
+	if result.Changed {
+		level = cli.V(2)
+	}
+	d.log.Log(ctx, level, "synced", "reason", reason, "took", time.Since(began), "reading", result.Reading, "changed", result.Changed)
 	repaired := d.report.sync(result, err, inForce, d.source.origin)
 	d.remember(inForce, configErr, result, err, repaired)
 	d.health.Set(errors.Join(configErr, err))
@@ -178,25 +182,4 @@ func (d *daemon) remember(inForce policy.Policy, configErr error, result node.Re
 	s.Repairs++
 	s.LastRepairs = append(s.LastRepairs, Repair{s.LastSync, result.Repaired})
 	s.LastRepairs = s.LastRepairs[max(0, len(s.LastRepairs)-keptRepairs):]
-}
-
-// policyChange is a new policy, and the one that live connections began under.
-type policyChange struct{ former, now policy.Policy }
-
-// join is one change that ends the connections of two.
-func (c policyChange) join(newer policyChange) policyChange { return policyChange{c.former, newer.now} }
-
-func (d *daemon) endChangedFlows(ctx context.Context, c policyChange) {
-	endFlows(ctx, d.node, c, d.log)
-}
-
-// endFlows ends the connections whose verdict changed.
-func endFlows(ctx context.Context, n *node.Node, c policyChange, log *slog.Logger) {
-	ended, err := n.EndFlows(ctx, c.former, c.now)
-	if err != nil && ctx.Err() == nil {
-		log.Warn("could not end connections whose verdict changed; they keep their old address until they end", "error", err)
-	}
-	if ended > 0 {
-		log.Info("ended connections whose verdict changed", "connections", ended)
-	}
 }

@@ -74,7 +74,7 @@ func (f *flags) kernel() *flags {
 // places adds the runtime's directories.
 func (f *flags) places() *flags {
 	cli.Text(f.set, &f.Cache.Dir, "cni-cache-dir", paths.CNICacheDir, "the runtime's CNI cache `directory`, in which pods are found that are not on record")
-	cli.Text(f.set, &f.Cache.ConfDir, "cni-conf-dir", paths.CNIConfDir, "`directory` of the conflists, which say which networks are ours")
+	cli.Text(f.set, &f.Cache.ConfDir, "cni-conf-dir", paths.CNIConfDir, "`directory` of the conflists, which say which networks have the plugin ip-masq")
 	return f
 }
 
