@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -9,8 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 )
 
 const (
@@ -59,37 +59,23 @@ func TestStorm(t *testing.T) {
 	})
 }
 
-// storm adds and removes rules until the time is over.
+// storm adds and removes rules until the time is over: each run of nft is one transaction.
 func (r *rig) storm(d time.Duration, written *atomic.Int64) error {
-	return r.Do(func() error {
-		conn, err := nftables.New(nftables.AsLasting())
-		if err != nil {
-			return err
-		}
-		defer func() { _ = conn.CloseLasting() }()
-		var chains []*nftables.Chain
-		for _, name := range []string{"nat", "others"} {
-			table := conn.AddTable(&nftables.Table{Name: name, Family: nftables.TableFamilyIPv4})
-			chains = append(chains, conn.AddChain(&nftables.Chain{Name: "STORM", Table: table}))
-		}
-		for end := time.Now().Add(d); time.Now().Before(end); {
-			for i := range stormBurst {
-				chain := chains[i%len(chains)]
-				conn.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept}}})
-			}
-			if err := conn.Flush(); err != nil {
-				return fmt.Errorf("write: %w", err)
-			}
-			written.Add(stormBurst)
-			for _, chain := range chains {
-				conn.FlushChain(chain)
-			}
-			if err := conn.Flush(); err != nil {
-				return fmt.Errorf("flush: %w", err)
+	var add, flush strings.Builder
+	for _, table := range []string{"nat", "others"} {
+		fmt.Fprintf(&add, "add table ip %s\nadd chain ip %[1]s STORM\n", table)
+		add.WriteString(strings.Repeat("add rule ip "+table+" STORM counter accept\n", stormBurst/2))
+		fmt.Fprintf(&flush, "flush chain ip %s STORM\n", table)
+	}
+	for end := time.Now().Add(d); time.Now().Before(end); written.Add(stormBurst) {
+		for _, script := range []string{add.String(), flush.String()} {
+			got, err := r.Exec(context.Background(), netnstest.Cmd{Args: []string{"nft", "-f", "-"}, Stdin: script})
+			if err != nil || got.Code != 0 {
+				return fmt.Errorf("nft: exit %d, %w\n%s", got.Code, err, got.Stderr)
 			}
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // tick is the unit of /proc/PID/stat (USER_HZ, the same on every architecture).
