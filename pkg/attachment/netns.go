@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/containernetworking/plugins/pkg/ns"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,42 +16,36 @@ type NetNS struct {
 	Inode  uint64 `json:"inode,omitempty"`
 }
 
-// nsfsMagic is the file system type of a namespace's file (linux/magic.h).
-const nsfsMagic = 0x6e736673
-
 // StatNetNS identifies the namespace at path. An empty or unreadable path gives the path alone: nothing can be proved of it.
 func StatNetNS(path string) NetNS {
-	ns := NetNS{Path: path}
+	n := NetNS{Path: path}
 	var st unix.Stat_t
 	if path != "" && isNetNS(path) && unix.Stat(path, &st) == nil {
-		ns.Device, ns.Inode = st.Dev, st.Ino
+		n.Device, n.Inode = st.Dev, st.Ino
 	}
-	return ns
+	return n
 }
 
 // Gone reports whether the namespace is provably gone: its path is missing from a directory that is there, or another
 // namespace stands at it. A plain file proves nothing, because a container that does not share the host's mounts sees one
 // where a living namespace is mounted.
-func (ns NetNS) Gone() bool {
-	if ns.Path == "" {
+func (n NetNS) Gone() bool {
+	if n.Path == "" {
 		return false
 	}
 	var st unix.Stat_t
-	if err := unix.Stat(ns.Path, &st); err != nil {
-		_, parent := os.Stat(filepath.Dir(ns.Path))
+	if err := unix.Stat(n.Path, &st); err != nil {
+		_, parent := os.Stat(filepath.Dir(n.Path))
 		return os.IsNotExist(err) && parent == nil
 	}
-	same := st.Dev == ns.Device && st.Ino == ns.Inode
-	return ns.Inode != 0 && !same && isNetNS(ns.Path)
+	same := st.Dev == n.Device && st.Ino == n.Inode
+	return n.Inode != 0 && !same && isNetNS(n.Path)
 }
 
 // Alive reports whether a namespace is there, as far as can be seen from here: its path is, and nothing proves it gone.
-func (ns NetNS) Alive() bool {
-	_, err := os.Stat(ns.Path)
-	return err == nil && !ns.Gone()
+func (n NetNS) Alive() bool {
+	_, err := os.Stat(n.Path)
+	return err == nil && !n.Gone()
 }
 
-func isNetNS(path string) bool {
-	var fs unix.Statfs_t
-	return unix.Statfs(path, &fs) == nil && fs.Type == nsfsMagic
-}
+func isNetNS(path string) bool { return ns.IsNSorErr(path) == nil }
