@@ -39,7 +39,7 @@ type Backend interface {
 	// removes it. ErrUnavailable: the host or the kernel cannot do it.
 	Probe(ctx context.Context, family policy.Family) (Features, error)
 
-	// Observe reads what the kernel holds of ours. It never writes.
+	// Observe reads what the kernel holds that ip-masq manages. It never writes.
 	Observe(ctx context.Context, s policy.Settings, families ...policy.Family) (Observed, error)
 
 	// Apply makes the kernel equal want, one transaction per family, given what Observe just read; it writes nothing where

@@ -12,7 +12,7 @@ var (
 	ErrUnavailable = errors.New("backend unavailable")
 	// ErrIncomplete: the fast path found something of the node's state missing.
 	ErrIncomplete = errors.New("node state incomplete")
-	// ErrBusy: somebody else held a lock for too long; the same call may succeed later.
+	// ErrBusy: other software held a lock for too long; the same call may succeed later.
 	ErrBusy = errors.New("busy")
 )
 
@@ -35,13 +35,13 @@ type Missing struct {
 // Error names the missing part and where it should be.
 func (m *Missing) Error() string { return fmt.Sprintf("%s missing: %s", m.Part, m.Detail) }
 
-// Kept is what Remove could not take out, because somebody else's rules are in it or lead there. Ours are gone from it.
+// Kept is what Remove could not take out, because rules of other software are in it or lead there. Those managed by ip-masq are gone from it.
 type Kept struct {
 	Place string
 	Rules []string
 }
 
-// Error names the strangers' rules.
+// Error names the rules of other software.
 func (k *Kept) Error() string {
-	return fmt.Sprintf("%s: kept for the rules of somebody else, delete them first: %s", k.Place, strings.Join(k.Rules, "; "))
+	return fmt.Sprintf("%s stays because of rules of other software, delete them first: %s", k.Place, strings.Join(k.Rules, "; "))
 }

@@ -50,7 +50,7 @@ const (
 	maxStarted = 1 << 16
 )
 
-// listen takes in notifications, and ends when it was told to and none is left.
+// listen takes in notifications, and ends when it is to and none is left.
 func (c *Change) listen() {
 	defer close(c.ended)
 	for {

@@ -57,7 +57,7 @@ func TestSelection(t *testing.T) {
 		"not what the former gave":        {flowOf(udp, podAddress, "198.51.100.7", "198.51.100.7", podAddress), false, false},
 		"behind a service, kept now":      {flowOf(udp, podAddress, "10.96.0.1", "198.51.100.7", nodeAddress), true, true},
 		"behind a service, the same":      {flowOf(udp, podAddress, "198.51.100.7", "10.244.0.9", podAddress), false, false},
-		"of somebody else":                {flowOf(udp, "10.244.0.6", "198.51.100.7", "198.51.100.7", nodeAddress), false, false},
+		"of another pod":                  {flowOf(udp, "10.244.0.6", "198.51.100.7", "198.51.100.7", nodeAddress), false, false},
 		"to the pod":                      {flowOf(udp, "198.51.100.7", podAddress, podAddress, "198.51.100.7"), false, false},
 		"to the node itself":              {flowOf(udp, podAddress, nodeAddress, nodeAddress, podAddress), false, false},
 		"without addresses":               {&netlink.ConntrackFlow{}, false, false},
@@ -100,7 +100,7 @@ func TestSelectionBySettings(t *testing.T) {
 	}
 }
 
-// TestSelectionEndsWithItsContext: an agent that is told to end does not go on to the end of the table.
+// TestSelectionEndsWithItsContext: an agent that is to end does not go on to the end of the table.
 func TestSelectionEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := newSelection(ctx, Changed, policy.IPv4, policyOf(policy.DefaultSettings()), policyOf(policy.DefaultSettings(), "8.0.0.0/8"), []netip.Addr{netip.MustParseAddr(podAddress)})

@@ -1,4 +1,4 @@
-// Package nfevents tells that somebody changed nf_tables, by the kernel's notification group. iptables-nft is heard too, since
+// Package nfevents reports that nf_tables changed, by the kernel's notification group. iptables-nft is noticed too, since
 // its rules are nf_tables rules; iptables-legacy is not, because ip_tables reports nothing.
 //
 // It refuses to say what changed: decoding a storm of foreign rules costs more than looking at our own.

@@ -31,7 +31,7 @@ func heard(changed <-chan struct{}, within time.Duration) bool {
 	}
 }
 
-// TestWatch: who is heard, and who is not.
+// TestWatch: what is noticed, and what is not.
 func TestWatch(t *testing.T) {
 	netnstest.Require(t, "nft", "iptables-nft", "iptables-legacy")
 	s, other := netnstest.NewSpace(t, "watched"), netnstest.NewSpace(t, "other")
@@ -59,7 +59,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// TestWatchInAStorm: more than fits into a buffer is a few events, and neither an error nor deafness.
+// TestWatchInAStorm: more than fits into a buffer is a few events, and neither an error nor the end of events.
 func TestWatchInAStorm(t *testing.T) {
 	netnstest.Require(t, "nft")
 	s := netnstest.NewSpace(t, "storm")
@@ -82,7 +82,7 @@ func TestWatchInAStorm(t *testing.T) {
 	}
 	s.Run(t, "nft", "add", "table", "inet", "y")
 	if !heard(changed, time.Second) {
-		t.Error("deaf after a storm")
+		t.Error("no event after a storm")
 	}
 }
 

@@ -6,33 +6,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SameExprs reports whether a rule that the kernel told has the expressions that were written. The kernel adds attributes
+// SameExprs reports whether a rule as the kernel reports it has the expressions that were written. The kernel adds attributes
 // that were left at their default, leaves out numbers that only the transaction needed, and counts.
-func SameExprs(written, told [][]byte) bool {
-	if len(written) != len(told) {
+func SameExprs(written, reported [][]byte) bool {
+	if len(written) != len(reported) {
 		return false
 	}
 	for i := range written {
-		if !sameExpr(written[i], told[i]) {
+		if !sameExpr(written[i], reported[i]) {
 			return false
 		}
 	}
 	return true
 }
 
-func sameExpr(written, told []byte) bool {
+func sameExpr(written, reported []byte) bool {
 	name := findString(written, unix.NFTA_EXPR_NAME)
-	if name != findString(told, unix.NFTA_EXPR_NAME) {
+	if name != findString(reported, unix.NFTA_EXPR_NAME) {
 		return false
 	}
-	return name == "counter" || covers(find(written, unix.NFTA_EXPR_DATA), find(told, unix.NFTA_EXPR_DATA)) &&
-		defaults(find(written, unix.NFTA_EXPR_DATA), find(told, unix.NFTA_EXPR_DATA))
+	return name == "counter" || covers(find(written, unix.NFTA_EXPR_DATA), find(reported, unix.NFTA_EXPR_DATA)) &&
+		defaults(find(written, unix.NFTA_EXPR_DATA), find(reported, unix.NFTA_EXPR_DATA))
 }
 
-// covers reports whether every written attribute was told with the same value.
-func covers(written, told []byte) bool {
+// covers reports whether every written attribute was reported with the same value.
+func covers(written, reported []byte) bool {
 	for typ, value := range attributes(written) {
-		other := find(told, typ&typeMask)
+		other := find(reported, typ&typeMask)
 		switch {
 		case other == nil && zero(value):
 		case typ&unix.NLA_F_NESTED != 0:
@@ -46,9 +46,9 @@ func covers(written, told []byte) bool {
 	return true
 }
 
-// defaults reports whether what was told beyond the written attributes is zero.
-func defaults(written, told []byte) bool {
-	for typ, value := range attributes(told) {
+// defaults reports whether what was reported beyond the written attributes is zero.
+func defaults(written, reported []byte) bool {
+	for typ, value := range attributes(reported) {
 		if find(written, typ&typeMask) == nil && !zero(value) {
 			return false
 		}

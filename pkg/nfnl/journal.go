@@ -54,17 +54,25 @@ func (j *Journal) Changes(visit func(table, set string)) (complete bool) {
 			return false
 		}
 		for m, rest, ok := next(j.buffer[:n]); ok; m, rest, ok = next(rest) {
-			if len(m.body) < familyHeader || m.typ>>8 != unix.NFNL_SUBSYS_NFTABLES || m.body[0] != unix.NFPROTO_INET {
-				continue
-			}
-			switch m.typ & 0xff {
-			case unix.NFT_MSG_NEWTABLE, unix.NFT_MSG_DELTABLE:
-				visit(findString(m.attributes(), unix.NFTA_TABLE_NAME), "")
-			case unix.NFT_MSG_NEWSET, unix.NFT_MSG_DELSET:
-				visit(findString(m.attributes(), unix.NFTA_SET_TABLE), findString(m.attributes(), unix.NFTA_SET_NAME))
-			case unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM:
-				visit(findString(m.attributes(), unix.NFTA_SET_ELEM_LIST_TABLE), findString(m.attributes(), unix.NFTA_SET_ELEM_LIST_SET))
+			if table, set, ok := changedSet(m); ok {
+				visit(table, set)
 			}
 		}
 	}
+}
+
+// changedSet reads a notification; ok is false where it is about something else than tables and sets of family inet.
+func changedSet(m message) (table, set string, ok bool) {
+	if len(m.body) < familyHeader || m.typ>>8 != unix.NFNL_SUBSYS_NFTABLES || m.body[0] != unix.NFPROTO_INET {
+		return "", "", false
+	}
+	switch attrs := m.attributes(); m.typ & 0xff {
+	case unix.NFT_MSG_NEWTABLE, unix.NFT_MSG_DELTABLE:
+		return findString(attrs, unix.NFTA_TABLE_NAME), "", true
+	case unix.NFT_MSG_NEWSET, unix.NFT_MSG_DELSET:
+		return findString(attrs, unix.NFTA_SET_TABLE), findString(attrs, unix.NFTA_SET_NAME), true
+	case unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM:
+		return findString(attrs, unix.NFTA_SET_ELEM_LIST_TABLE), findString(attrs, unix.NFTA_SET_ELEM_LIST_SET), true
+	}
+	return "", "", false
 }

@@ -63,7 +63,10 @@ func FuzzDecode(f *testing.F) {
 	b := NewBatch()
 	b.AddElements("table", "set", []Element{{Key: netip.MustParseAddr("10.0.0.1"), Comment: "c"}}, 0)
 	b.AddRule(Rule{Table: "t", Chain: "c", Exprs: [][]byte{{8, 0, 1, 0, 'c', 'm', 'p', 0}}}, 7)
+	b.AddSet(Set{Table: "t", Name: "s", Key: IPv4Addr, Interval: true, Comment: "c"})
+	b.AddChain(Chain{Table: "t", Name: "c", Type: "nat", Hook: 4, Priority: 100, Accept: true})
 	f.Add(b.datagram)
+	f.Add(b.datagram[:len(b.datagram)-7])
 	f.Fuzz(func(_ *testing.T, datagram []byte) {
 		for m, rest, ok := next(datagram); ok; m, rest, ok = next(rest) {
 			appendDecoded(nil, m.attributes())
@@ -71,6 +74,9 @@ func FuzzDecode(f *testing.F) {
 			_, _ = Target(r), SameExprs(r.Exprs, r.Exprs)
 			_, _ = Counted(r)
 			_ = m.errno()
+			_, _ = decodeChain(m.attributes()), decodeSet(m.attributes())
+			_, _, _ = changedSet(m)
+			_ = UsesSet(r, "set")
 		}
 	})
 }
@@ -86,22 +92,22 @@ func TestSameExprs(t *testing.T) {
 	one, two, zero := appendUint32(nil, 1, 5), appendUint32(nil, 2, 6), appendUint32(nil, 2, 0)
 	nested := appendBytes(nil, 3|unix.NLA_F_NESTED, one)
 	for _, test := range []struct {
-		name          string
-		written, told []byte
-		want          bool
+		name              string
+		written, reported []byte
+		want              bool
 	}{
 		{"equal", expr("a", one, two), expr("a", two, one), true},
 		{"another name", expr("a", one), expr("b", one), false},
 		{"another value", expr("a", one), expr("a", appendUint32(nil, 1, 6)), false},
-		{"a default is told", expr("a", one), expr("a", one, zero), true},
-		{"more than a default is told", expr("a", one), expr("a", one, two), false},
-		{"a zero is not told", expr("a", one, zero), expr("a", one), true},
-		{"a value is not told", expr("a", one, two), expr("a", one), false},
+		{"a default is reported", expr("a", one), expr("a", one, zero), true},
+		{"more than a default is reported", expr("a", one), expr("a", one, two), false},
+		{"a zero is not reported", expr("a", one, zero), expr("a", one), true},
+		{"a value is not reported", expr("a", one, two), expr("a", one), false},
 		{"nested", expr("a", nested), expr("a", appendBytes(nil, 3, one)), true},
 		{"another value nested", expr("a", nested), expr("a", appendBytes(nil, 3, appendUint32(nil, 1, 6))), false},
 		{"counts", expr("counter", one), expr("counter", appendUint32(nil, 1, 6)), true},
 	} {
-		if got := SameExprs([][]byte{test.written}, [][]byte{test.told}); got != test.want {
+		if got := SameExprs([][]byte{test.written}, [][]byte{test.reported}); got != test.want {
 			t.Errorf("%s: %v", test.name, got)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrInterrupted is a dump during which the ruleset changed: it may have missed something, or told it twice.
+// ErrInterrupted is a dump during which the ruleset changed: it may have missed something, or reported it twice.
 var ErrInterrupted = errors.New("the ruleset changed while it was read")
 
 // Generation returns the number of the ruleset's generation. Every transaction in the network namespace changes it, whoever
@@ -107,16 +107,21 @@ func (c *Conn) Sets(table string) ([]Set, error) {
 		if findString(attrs, unix.NFTA_SET_TABLE) != table {
 			return
 		}
-		all = append(all, Set{
-			Table: table, Name: findString(attrs, unix.NFTA_SET_NAME),
-			Key:       KeyType(findUint32(attrs, unix.NFTA_SET_KEY_TYPE)),
-			Interval:  findUint32(attrs, unix.NFTA_SET_FLAGS)&unix.NFT_SET_INTERVAL != 0,
-			Anonymous: findUint32(attrs, unix.NFTA_SET_FLAGS)&unix.NFT_SET_ANONYMOUS != 0,
-			Map:       findUint32(attrs, unix.NFTA_SET_FLAGS)&unix.NFT_SET_MAP != 0,
-			Comment:   commentIn(find(attrs, unix.NFTA_SET_USERDATA), udataSetComment),
-		})
+		all = append(all, decodeSet(attrs))
 	})
 	return all, missingIsEmpty(err)
+}
+
+func decodeSet(attrs []byte) Set {
+	flags := findUint32(attrs, unix.NFTA_SET_FLAGS)
+	return Set{
+		Table: findString(attrs, unix.NFTA_SET_TABLE), Name: findString(attrs, unix.NFTA_SET_NAME),
+		Key:       KeyType(findUint32(attrs, unix.NFTA_SET_KEY_TYPE)),
+		Interval:  flags&unix.NFT_SET_INTERVAL != 0,
+		Anonymous: flags&unix.NFT_SET_ANONYMOUS != 0,
+		Map:       flags&unix.NFT_SET_MAP != 0,
+		Comment:   commentIn(find(attrs, unix.NFTA_SET_USERDATA), udataSetComment),
+	}
 }
 
 // Rules lists the rules of a table, chain by chain in their order; of a table that is not there, none.

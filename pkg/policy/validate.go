@@ -9,7 +9,7 @@ import (
 // chainCharacters are what every backend takes without quoting.
 const chainCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 
-// reservedNames are built-in chains and targets: a chain of ours by such a name would be somebody else's, or be taken for a verdict.
+// reservedNames are built-in chains and targets: a chain by such a name would be another program's, or be taken for a verdict.
 const reservedNames = " PREROUTING INPUT FORWARD OUTPUT POSTROUTING ACCEPT DROP RETURN QUEUE MASQUERADE SNAT DNAT NETMAP REDIRECT "
 
 // ValidateChain reports why a name cannot be the shared chain's.

@@ -14,7 +14,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// State is everything of ours that the kernel should hold.
+// State is everything managed by ip-masq that the kernel should hold.
 type State struct {
 	Settings policy.Settings `json:"settings"`
 	// KeepChain leaves a shared chain that already has rules as it is: the plugin creates it, only the agent rewrites it.

@@ -57,7 +57,7 @@ func applyWithoutReadingFails(f *fixture) {
 	f.sync(f.state(f.policy(), f.pod(1)))
 	before := f.dump()
 	if _, err := f.apply(backend.Observed{}, f.state(f.policy(), f.pod(2))); err == nil {
-		f.Error("Apply overwrote what it was told not to be there")
+		f.Error("Apply overwrote what was not to be there")
 	}
 	if after := f.dump(); after != before {
 		f.Errorf("the refused Apply changed\n%s\ninto\n%s", before, after)

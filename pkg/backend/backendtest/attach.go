@@ -95,7 +95,7 @@ func detachNothing(f *fixture) {
 		f.must(f.detach(a), "Detach "+where)
 		f.must(f.detach(a, ruleset.Pods(a)...), "Detach with a record "+where)
 	}
-	gone("where nothing of ours is")
+	gone("where nothing is")
 	if f.ours() {
 		f.Errorf("Detach made\n%s", f.dump())
 	}
@@ -183,12 +183,12 @@ func observeTellsPods(f *fixture) {
 	f.settle(f.state(f.policy(), f.pod(1), f.pod(2), odd))
 	for _, pod := range f.observe().Pods() {
 		if !want[pod] {
-			f.Errorf("%+v is none of ours", pod)
+			f.Errorf("%+v is not one that was attached", pod)
 		}
 		delete(want, pod)
 	}
 	if len(want) > 0 {
-		f.Errorf("not told: %v", want)
+		f.Errorf("not reported: %v", want)
 	}
 }
 

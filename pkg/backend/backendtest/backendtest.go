@@ -1,7 +1,7 @@
 // Package backendtest is the conformance suite: what every backend must do, whatever kind of rules it writes. A backend's own
 // package calls Run and adds tests only for what is peculiar to it.
 //
-// It looks at backends through the interface, and at the kernel through other people's programs (iptables-save, nft, packets),
+// It looks at backends through the interface, and at the kernel through other programs (iptables-save, nft, packets),
 // never through the backend's own eyes. Every check has a network namespace of its own, and it refuses to run in the one that
 // it was started in.
 package backendtest
@@ -30,7 +30,7 @@ var checks = []check{
 	{"Apply with KeepChain for one family leaves the other", keepChainOneFamily},
 	{"Apply removes pods that are not wanted", applyRemovesPods},
 	{"Apply with one address twice is stable", applyTwoOwners},
-	{"Apply mends what somebody broke", applyMends},
+	{"Apply repairs what other software broke", applyMends},
 	{"Apply switches the sources to and fro", applySwitchesSources},
 	{"Apply switches IPv6 on and Remove takes it out", applySwitchesIPv6},
 	{"Apply moves to a chain of another name", applyMovesChain},

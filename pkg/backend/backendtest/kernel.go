@@ -41,7 +41,7 @@ func withoutNotes(text string) string {
 	return kept.String()
 }
 
-// flush empties a chain of ours behind the backend's back.
+// flush empties one of our chains behind the backend's back.
 func (f *fixture) flush(chain string) {
 	f.Helper()
 	if f.isNFT() {
@@ -63,7 +63,7 @@ func (f *fixture) flushRoot() {
 	f.flush("POSTROUTING")
 }
 
-// ours reports whether a dump shows anything that a backend of ours wrote.
+// ours reports whether a dump shows anything that a backend wrote.
 func (f *fixture) ours() bool {
 	f.Helper()
 	return strings.Contains(strings.ToLower(f.dump()), "ip-masq")
@@ -81,7 +81,7 @@ const foreignTable = `table inet foreign {
 	}
 }`
 
-// addForeign makes objects of other people, in the form of whatever the backend writes and in native nftables.
+// addForeign makes objects of other software, in the form of whatever the backend writes and in native nftables.
 func (f *fixture) addForeign() {
 	f.Helper()
 	f.space.Run(f.T, "nft", foreignTable)

@@ -55,7 +55,7 @@ func (f *fixture) seen(p *netnstest.Pod, to, want netip.Addr) {
 
 func packetVerdicts(f *fixture) {
 	f.withNode()
-	pod, stranger := f.node.AddPod(f.T, "pod"), f.node.AddPod(f.T, "stranger")
+	pod, unattached := f.node.AddPod(f.T, "pod"), f.node.AddPod(f.T, "unattached")
 	inside := f.node.Corp.AddAddr(f.T, "10.50.0.9")
 	beside := f.node.Corp.AddAddr(f.T, "10.51.0.9")
 	p := f.policy()
@@ -68,7 +68,7 @@ func packetVerdicts(f *fixture) {
 	f.seen(pod, corp.IPv4, own(pod, corp.IPv4))
 	f.seen(pod, inside, nodeCorp4)
 	f.seen(pod, beside, own(pod, beside))
-	f.seen(stranger, internet.IPv4, own(stranger, internet.IPv4))
+	f.seen(unattached, internet.IPv4, own(unattached, internet.IPv4))
 	if f.s.IPv6 {
 		f.seen(pod, internet.IPv6, nodeInternet6)
 	} else {

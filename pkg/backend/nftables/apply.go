@@ -12,7 +12,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
-// Apply sends the difference. Where somebody changed our table since it was read, the kernel refuses the transaction as a
+// Apply sends the difference. Where other software changed our table since it was read, the kernel refuses the transaction as a
 // whole, and the table is read again. An Observed without a reading means that nothing is there: then the table is created,
 // which fails rather than overwrites.
 func (b *Backend) Apply(ctx context.Context, got backend.Observed, want ruleset.State) (changed bool, err error) {
@@ -39,7 +39,7 @@ func (b *Backend) Apply(ctx context.Context, got backend.Observed, want ruleset.
 	return changed, nil
 }
 
-// applyAttempts is how often somebody else may change our table while we do.
+// applyAttempts is how often other software may change our table while we do.
 const applyAttempts = 5
 
 // unsupported explains a refusal that reading again did not mend: a kernel without the module for an expression or a type of

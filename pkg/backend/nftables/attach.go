@@ -38,7 +38,7 @@ func (b *Backend) Attach(ctx context.Context, want ruleset.State) error {
 	return nil
 }
 
-// addPods expects that nobody has the addresses, which costs one round trip, and looks closer where somebody does.
+// addPods expects that no other attachment has the addresses, which costs one round trip, and looks closer where another has.
 func addPods(ctx context.Context, c *nfnl.Conn, tables []ruleset.Table) error {
 	b := nfnl.NewBatch()
 	for _, table := range tables {

@@ -21,10 +21,7 @@ func (b *Backend) Detach(ctx context.Context, _ policy.Settings, families []poli
 	err := session(ctx, func(c *nfnl.Conn) error {
 		return detachAll(ctx, c, families, id, known, onRecord)
 	})
-	if isAny(err, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EINVAL) {
-		return nil // a kernel without nf_tables holds nothing of ours
-	}
-	if err != nil {
+	if err != nil && !lacksTables(err) {
 		return fmt.Errorf("detach: %w", err)
 	}
 	return nil

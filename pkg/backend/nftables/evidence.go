@@ -20,7 +20,7 @@ func Installed(policy.Family) error {
 	return err
 }
 
-// Standing reports whether something of ours is there for a family. The settings do not matter: there is one table, and its
+// Standing reports whether anything managed by ip-masq is there for a family. The settings do not matter: there is one table, and its
 // sets have the same names under every policy. It writes nothing.
 func Standing(_ policy.Settings, family policy.Family) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), evidenceTimeout)

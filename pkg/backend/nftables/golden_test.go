@@ -107,7 +107,7 @@ func TestEveryStateFollowsEveryOther(t *testing.T) {
 	}
 }
 
-// TestMendsTable lets somebody else work on our table with nft.
+// TestMendsTable lets other software work on our table with nft.
 func TestMendsTable(t *testing.T) {
 	netnstest.Require(t, "nft")
 	for _, script := range []string{

@@ -54,7 +54,7 @@ func elements(s nfnl.Set, members []member) []nfnl.Element {
 	return out
 }
 
-// membersOf is the reverse of elements, for elements in any order and, after an interrupted dump, told twice. An end without a
+// membersOf is the reverse of elements, for elements in any order and, after an interrupted dump, reported twice. An end without a
 // beginning is skipped: nft writes one at address zero, where it means nothing.
 func membersOf(s nfnl.Set, elements []nfnl.Element) []member {
 	slices.Reverse(elements) // the kernel tells intervals from the last to the first

@@ -78,6 +78,11 @@ func owned(c *nfnl.Conn, err error) error {
 	return err
 }
 
+// lacksTables reports whether the kernel has no nf_tables at all, and so holds nothing.
+func lacksTables(err error) bool {
+	return isAny(err, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EINVAL)
+}
+
 // absent recognises a kernel without nf_tables: nfnetlink calls every request for it invalid.
 func absent(err error) error {
 	if errors.Is(err, unix.EINVAL) {

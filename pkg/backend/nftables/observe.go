@@ -40,7 +40,7 @@ func (b *Backend) Observe(ctx context.Context, s policy.Settings, families ...po
 	return observed, err
 }
 
-// readAttempts is how often somebody else may write while we read.
+// readAttempts is how often other software may write while we read.
 const readAttempts = 8
 
 // read takes several requests, and other transactions may come between them: then it starts over. Where that does not end it

@@ -48,7 +48,7 @@ func planTable(b *nfnl.Batch, t target, got *reading) *reading {
 }
 
 // broken reports what cannot be changed in place: a switched-off table, a set of another type, a base chain that hangs
-// elsewhere. Somebody must have replaced ours.
+// elsewhere. Other software must have replaced ours.
 func broken(t target, got *reading) bool {
 	for _, want := range t.sets {
 		now, there := got.sets[want.Name]

@@ -132,7 +132,7 @@ func TestMembersOf(t *testing.T) {
 		want     string
 	}{
 		"in reverse":         {[]nfnl.Element{el("11.0.0.0", true), el("10.0.0.0", false)}, "10.0.0.0/8"},
-		"told twice":         {[]nfnl.Element{el("10.0.0.0", false), el("11.0.0.0", true), el("10.0.0.0", false)}, "10.0.0.0/8"},
+		"reported twice":     {[]nfnl.Element{el("10.0.0.0", false), el("11.0.0.0", true), el("10.0.0.0", false)}, "10.0.0.0/8"},
 		"to the very end":    {[]nfnl.Element{el("240.0.0.0", false)}, "240.0.0.0/4"},
 		"an end at zero":     {[]nfnl.Element{el("0.0.0.0", true), el("10.0.0.0", false), el("10.0.0.1", true)}, "10.0.0.0"},
 		"one beside another": {[]nfnl.Element{el("10.0.0.0", false), el("10.0.0.1", false), el("10.0.0.1", true), el("10.0.0.2", true)}, "10.0.0.0 10.0.0.1"},

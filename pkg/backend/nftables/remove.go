@@ -42,7 +42,7 @@ func (b *Backend) Chains(ctx context.Context, family policy.Family) (chains []st
 		}
 		return err
 	})
-	if err != nil {
+	if err != nil && !lacksTables(err) {
 		return nil, fmt.Errorf("read the %s root rules: %w", family, err)
 	}
 	return chains, nil
@@ -65,7 +65,7 @@ func (b *Backend) RemoveAll(ctx context.Context, _ ...string) error {
 			return vanished(c.Commit(batch))
 		})
 	})
-	if err != nil {
+	if err != nil && !lacksTables(err) {
 		return fmt.Errorf("remove table %s: %w", tableName, err)
 	}
 	return nil
