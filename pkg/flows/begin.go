@@ -31,6 +31,7 @@ func Begin(mode Mode) *Change {
 	if mode == None {
 		return c
 	}
+	loadEvents()
 	sock, err := nl.Subscribe(unix.NETLINK_NETFILTER, unix.NFNLGRP_CONNTRACK_NEW)
 	if err != nil {
 		return c
@@ -42,6 +43,15 @@ func Begin(mode Mode) *Change {
 	c.sock = sock
 	go c.listen()
 	return c
+}
+
+// loadEvents asks for the counters of connection tracking, which loads the module that reports connections and waits for it. To
+// subscribe loads it too, but does not wait (nfnetlink_bind), and what begins until it is there would be missed.
+func loadEvents() {
+	const getStats = unix.NFNL_SUBSYS_CTNETLINK<<8 | 5 // IPCTNL_MSG_CT_GET_STATS
+	request := nl.NewNetlinkRequest(getStats, unix.NLM_F_ACK)
+	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: unix.NFNETLINK_V0})
+	_, _ = request.Execute(unix.NETLINK_NETFILTER, 0) // without the module there is nothing to listen to
 }
 
 // The limits of listening: how long one wait lasts, after which the end is noticed, and how many connections are noted.

@@ -6,6 +6,10 @@
 // without an allocation for each attribute (at 10,000 prefixes the library needs 1.4 times the CPU to write a set and 8 times
 // to read it), and a plugin that stays small.
 //
+// Two netlink libraries are linked into the agent: this one for everything of nf_tables, and github.com/vishvananda/netlink for
+// connection tracking, interfaces, routes and ipsets (pkg/flows, pkg/conflicts, pkg/ranges), which it knows well and this one
+// refuses. The plugin has this one alone.
+//
 // It refuses to know what the objects are for, it never retries, and it starts no goroutine: a socket belongs to the network
 // namespace of the thread that opened it, and to the caller who has it.
 package nfnl
