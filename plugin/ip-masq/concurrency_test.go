@@ -116,7 +116,7 @@ func TestCrowdWhileAgentSyncs(t *testing.T) {
 		if v.IsIPTables() {
 			reader.want(t, "reading the shared chain", 20)
 		}
-		h.sync(t, "")
+		h.sync(t, "", "--random-fully=true") // without the flag, the persisted setting counts
 		want, _ := crowdLines(0, pods)
 		h.wantPods(t, want...)
 	})
@@ -137,7 +137,7 @@ func (h *host) trySync(n int) error {
 	return err
 }
 
-// chainStands is what somebody else sees of the shared chain.
+// chainStands is what another program sees of the shared chain.
 func (h *host) chainStands() error {
 	ctx, cancel := context.WithTimeout(context.Background(), bound)
 	defer cancel()

@@ -81,7 +81,7 @@ func (h *host) allVerbs(t *testing.T, see func() []string) {
 		{"STATUS", run(h.status())},
 		{"sync", func() { h.sync(t, "", "--enable-ipv6") }},
 		{"sync with another policy", func() { h.sync(t, "nonMasqueradeCIDRs: [10.0.0.0/8]\n", "--enable-ipv6") }},
-		{"sync without IPv6", func() { h.sync(t, "") }},
+		{"sync without IPv6", func() { h.sync(t, "", "--enable-ipv6=false") }},
 		{"DEL", run(b.as("DEL"))},
 		{"DEL again", run(b.as("DEL"))},
 		{"GC", run(h.gc("cni.dev/valid-attachments", "[]"))},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
@@ -95,8 +96,8 @@ func TestDelWithoutTheTable(t *testing.T) {
 	}
 }
 
-// TestDelWithoutBackend: iptables was uninstalled under a pod. The pod must be able to go, and what DEL could not remove, the
-// next resync on a machine with iptables must.
+// TestDelWithoutBackend: iptables was uninstalled under a pod. The pod must be able to go. On nf_tables its rules go without any
+// program; what DEL could not remove, it names, and the next resync on a machine with iptables removes it.
 func TestDelWithoutBackend(t *testing.T) {
 	eachIPTables(t, func(t *testing.T, v variant) {
 		h := newHost(t, v)
@@ -106,8 +107,11 @@ func TestDelWithoutBackend(t *testing.T) {
 		bare := *h
 		bare.hide(t, isIPTables)
 		got := bare.must(t, bare.request("DEL", "a").setenv("CNI_NETNS", ""))
-		if !strings.Contains(got.Stderr, "iptables") {
-			t.Errorf("not a word about it: %q", got.Stderr)
+		if stays := v.Kind == backend.IPTablesLegacy; strings.Contains(got.Stderr, "iptables") != stays {
+			t.Errorf("rules stay is %t, and DEL says %q", stays, got.Stderr)
+		}
+		if v.Kind == backend.IPTablesNFT {
+			h.wantPods(t)
 		}
 		h.SetPATH(netnstest.IPTables(t, v.Name))
 		h.sync(t, "")
