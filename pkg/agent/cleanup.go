@@ -30,9 +30,9 @@ func (p Program) cleanup(o Options, _ []string) error {
 	return n.Cleanup(ctx)
 }
 
-// previewCleanup prints what cleanup would remove, and writes nothing.
+// previewCleanup prints what cleanup would remove, and writes nothing. It needs no lock: a daemon may run.
 func (p Program) previewCleanup(ctx context.Context, n *node.Node) error {
-	leftovers, err := []string{}, ctx.Err()
+	leftovers, err := n.Leftovers(ctx)
 	for _, line := range leftovers {
 		_, _ = fmt.Fprintln(p.Stdout, line)
 	}
@@ -40,14 +40,13 @@ func (p Program) previewCleanup(ctx context.Context, n *node.Node) error {
 	return err
 }
 
-// warnOfPods says on stderr how many pods are about to go out with their own addresses.
+// warnOfPods says on stderr how many pods are about to send with their own addresses.
 func (p Program) warnOfPods(n *node.Node, lose string) {
-	records, err := n.Records()
-	attached := len(records)
-	switch {
-	case err != nil:
-		_, _ = fmt.Fprintf(p.Stderr, "ip-masq-agent: cannot count the attached pods: %v\n", err)
-	case attached > 0:
+	attached, err := n.Attached()
+	if err != nil {
+		_, _ = fmt.Fprintf(p.Stderr, "ip-masq-agent: not every attached pod can be counted: %v\n", err)
+	}
+	if attached > 0 {
 		_, _ = fmt.Fprintf(p.Stderr, "ip-masq-agent: attached pods that %s masquerading: %d; what they send leaves the node with their own addresses\n", lose, attached)
 	}
 }
