@@ -38,6 +38,9 @@ fresh: ## run the commands of the README on a bare Debian 12 of its own (as root
 kernels: ## run what faces the kernel on those of four Debian releases, in qemu (as root; KERNELS=bookworm for one)
 	@scripts/kernels $(KERNELS)
 
+userlands: ## test the iptables backend with iptables 1.8.7, 1.8.9 and 1.8.11 on this kernel (as root; RELEASES=, RUN=)
+	@RUN='$(RUN)' scripts/userlands $(RELEASES)
+
 check: build ## formatter, linters, vet, race tests, shellcheck
 	@scripts/setup test check
 	@CGO_ENABLED=1 scripts/check
@@ -72,4 +75,4 @@ clean: ## remove what was built
 	rm -rf bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test fresh kernels check image release lint bench soak fmt golden clean
+.PHONY: help build demo test fresh kernels userlands check image release lint bench soak fmt golden clean

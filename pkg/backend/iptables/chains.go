@@ -79,4 +79,3 @@ func (b *Backend) RemoveAll(ctx context.Context, names ...string) error {
 	}
 	return errors.Join(failures...)
 }
-

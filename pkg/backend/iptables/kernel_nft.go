@@ -1,7 +1,6 @@
 package iptables
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -148,11 +147,6 @@ func nftHasChain(family policy.Family, table, chain string) (there bool, err err
 		return classifyKernel(err)
 	})
 	return there, err
-}
-
-// naming returns those of a chain's rules that have a text in them, such as an owner's id in the comment.
-func naming(rules [][]byte, text string) [][]byte {
-	return slices.DeleteFunc(rules, func(raw []byte) bool { return !bytes.Contains(raw, []byte(text)) })
 }
 
 // deleteNFT deletes the rules of a chain that choose selects, in all families at once, however often each stands there. It needs

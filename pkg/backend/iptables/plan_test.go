@@ -31,7 +31,7 @@ func TestPlanRoot(t *testing.T) {
 		{"behind a verdict without a match", []string{kube, "-A POSTROUTING -j ACCEPT", "P"}, []string{"-D POSTROUTING " + own, "-I POSTROUTING 2 " + own}},
 		{"behind one with a comment alone", []string{`-A POSTROUTING -m comment --comment "all of it" -j MASQUERADE`, "P"}, []string{"-D POSTROUTING " + own, "-I POSTROUTING 1 " + own}},
 		{"before it", []string{"P", "-A POSTROUTING -j ACCEPT"}, nil},
-		{"behind somebody's exception", []string{"-A POSTROUTING -d 203.0.113.7/32 -j ACCEPT", "P"}, nil},
+		{"behind an exception of other software", []string{"-A POSTROUTING -d 203.0.113.7/32 -j ACCEPT", "P"}, nil},
 		{"other software's jump to our chain", []string{"P", "-A POSTROUTING -s 10.9.0.0/16 -j IP-MASQ-AGENT"}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -19,7 +19,7 @@ const (
 	podCommentPrefix  = "ipmasq v1"
 )
 
-// natTable holds everything of ours; postrouting is the only chain of others that we add to.
+// natTable holds everything that ip-masq manages here; postrouting is the only chain of other software that gets a rule.
 const (
 	natTable    = "nat"
 	postrouting = "POSTROUTING"
@@ -50,7 +50,7 @@ func renderTable(s policy.Settings, table ruleset.Table) string {
 	return script.String()
 }
 
-// rootRule is the one rule of ours in POSTROUTING.
+// rootRule is the one rule that ip-masq adds to POSTROUTING.
 func rootRule(s policy.Settings) rule {
 	if s.Sources == policy.SourcesAll {
 		return rule{"-m", "comment", "--comment", allRootComment(s), "-m", "addrtype", "!", "--dst-type", "LOCAL", "-j", s.Chain}

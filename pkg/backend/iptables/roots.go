@@ -18,7 +18,7 @@ func knownRoots(s policy.Settings) []rule {
 }
 
 // isRoot recognises a root rule of any agent of this family, whatever the words after the name: it leads from POSTROUTING
-// into one of our chains and says that it is an ip-masq-agent's. A rule of somebody else that jumps to our chain without
+// into one of our chains and says that it is an ip-masq-agent's. A rule of other software that jumps to our chain without
 // saying so is left alone.
 func isRoot(s policy.Settings, r rule) bool {
 	target := r.target()

@@ -79,17 +79,6 @@ func split(line string) ([]string, error) {
 	return args, nil
 }
 
-// count returns how often want stands among rules.
-func count(rules []rule, want rule) int {
-	n := 0
-	for _, r := range rules {
-		if slices.Equal(r, want) {
-			n++
-		}
-	}
-	return n
-}
-
 // matches names the extensions by which a rule selects packets, but for the comment.
 func (r rule) matches() []string {
 	var names []string
