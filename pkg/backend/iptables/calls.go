@@ -10,6 +10,7 @@ import (
 
 	goiptables "github.com/coreos/go-iptables/iptables"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
@@ -24,7 +25,7 @@ func call[T any](ctx context.Context, b *Backend, family policy.Family, calls fu
 		}
 		tables, err := opened.get(b.host, found.command, family, waitSeconds(ctx))
 		if err != nil {
-			return fmt.Errorf("ask for the version: %w", exitError(found.command, err))
+			return notOpened(ctx, found.command, err)
 		}
 		value, err := calls(tables)
 		result <- value
@@ -34,6 +35,15 @@ func call[T any](ctx context.Context, b *Backend, family policy.Family, calls fu
 		value = <-result
 	}
 	return value, classify(ctx, err)
+}
+
+// notOpened asks for the version once more: go-iptables tells in words alone why it could not, and a program that was killed, on
+// a machine without memory say, is no reason to move a node to another kind of rules.
+func notOpened(ctx context.Context, program string, err error) error {
+	if _, again := run(ctx, program, []string{"--version"}, ""); again != nil {
+		return classify(ctx, again)
+	}
+	return fmt.Errorf("%w: %w", backend.ErrBusy, err)
 }
 
 // opened keeps what go-iptables learns by a process whenever it is opened: the program's version.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 
@@ -110,18 +109,12 @@ func (e *ExitError) Error() string {
 
 // exitError is what go-iptables returned, as the error that this package has for the end of a program.
 func exitError(program string, err error) error {
-	var (
-		listed  *goiptables.Error
-		started *exec.ExitError // asked for its version
-	)
-	switch {
-	case errors.As(err, &listed):
-		_, complaint, _ := strings.Cut(listed.Error(), fmt.Sprintf("exit status %d: ", listed.ExitStatus()))
-		return newExitError(program, listed.ProcessState, complaint)
-	case errors.As(err, &started):
-		return newExitError(program, started.ProcessState, string(started.Stderr))
+	var failed *goiptables.Error
+	if !errors.As(err, &failed) {
+		return err
 	}
-	return err
+	_, complaint, _ := strings.Cut(failed.Error(), fmt.Sprintf("exit status %d: ", failed.ExitStatus()))
+	return newExitError(program, failed.ProcessState, complaint)
 }
 
 func newExitError(program string, state *os.ProcessState, stderr string) *ExitError {
