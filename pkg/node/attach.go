@@ -57,6 +57,9 @@ func (n *Node) attachFast(ctx context.Context, a attachment.Attachment) error {
 	}
 	n.unmarkDeleted(a.ID())
 	want := n.single(decision, a)
+	if own := n.defaults.Chain; own != want.Settings.Chain && own != policy.DefaultChain {
+		n.log.Warn("the entry's masqChain is not used: this node has another chain", "masqChain", own, "chain", want.Settings.Chain)
+	}
 	if chosen != nil || decision.moving(want.Settings.Chain) {
 		return errSlow
 	}

@@ -48,7 +48,7 @@ var choices = []struct {
 		backend.IPTablesNFT, "IP-MASQ-AGENT already stands there",
 	},
 	{
-		"somebody else's chains say nothing", "nft",
+		"other software's chains say nothing", "nft",
 		[]string{"iptables-legacy -t nat -N KUBE-SERVICES", "iptables-legacy -t mangle -N OTHERS"},
 		backend.IPTablesNFT, "it is what the host's iptables is",
 	},

@@ -19,7 +19,8 @@ const (
 
 // shared takes the lock beside other ADDs and DELs; exclusive takes it alone. The returned function releases it, and so does
 // the end of the process, however it ends.
-func (n *Node) shared(ctx context.Context) (func(), error)    { return n.lock(ctx, filelock.Shared) }
+func (n *Node) shared(ctx context.Context) (func(), error) { return n.lock(ctx, filelock.Shared) }
+
 func (n *Node) exclusive(ctx context.Context) (func(), error) { return n.lock(ctx, filelock.Exclusive) }
 
 func (n *Node) lock(ctx context.Context, mode filelock.Mode) (func(), error) {

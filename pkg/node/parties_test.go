@@ -149,6 +149,9 @@ func TestOneChainForAllEntries(t *testing.T) {
 		k.in(t, func(ctx context.Context) error { return k.plugin("FIRST").Attach(ctx, pod("one", "a", "10.1.0.2")) })
 		k.in(t, func(ctx context.Context) error { return k.plugin("SECOND").Attach(ctx, pod("two", "b", "10.1.0.3")) })
 		k.wantRules(t, "FIRST", "!SECOND", "10.1.0.2", "10.1.0.3")
+		if !contains(k.logged.String(), "masqChain=SECOND chain=FIRST", "level=WARN") {
+			t.Errorf("no warning about the second's chain in\n%s", k.logged.String())
+		}
 		k.in(t, func(ctx context.Context) error { return k.plugin("SECOND").Check(ctx, pod("two", "b", "10.1.0.3")) })
 		k.in(t, func(ctx context.Context) error { return k.plugin("SECOND").Detach(ctx, pod("one", "a").Owner) })
 		k.wantRules(t, "!10.1.0.2", "10.1.0.3")
@@ -174,7 +177,7 @@ func TestKilledWhileMoving(t *testing.T) {
 	})
 }
 
-// TestTheDaemonPutsItsSettingsBack: somebody ran a sync with other flags beside the daemon. The daemon's next one notices,
+// TestTheDaemonPutsItsSettingsBack: a sync ran with other flags beside the daemon. The daemon's next one notices,
 // although it has nothing else to do, and every ADD and DEL is complete before and after.
 func TestTheDaemonPutsItsSettingsBack(t *testing.T) {
 	eachKind(t, func(t *testing.T, k *kernel) {

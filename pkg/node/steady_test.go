@@ -26,7 +26,7 @@ func steadyKernel(t *testing.T, choice registry.Choice) *kernel {
 // leads matches a root rule of either backend, as nft lists it.
 var leads = regexp.MustCompile(`(jump IP-MASQ-AGENT-PODS|@pods4 goto IP-MASQ-AGENT)`)
 
-// TestSteadyIsReadInFullEveryTenthTime pretends that the last Sync read rules that its generation did not show yet: somebody
+// TestSteadyIsReadInFullEveryTenthTime pretends that the last Sync read rules that its generation did not show yet: another program
 // flushes the chain, and the generation after that counts as the one that was read.
 func TestSteadyIsReadInFullEveryTenthTime(t *testing.T) {
 	for choice, flush := range map[registry.Choice]string{
@@ -57,7 +57,7 @@ func TestSteadyIsReadInFullEveryTenthTime(t *testing.T) {
 	}
 }
 
-// TestFreshGenerationIsNotRemembered: what was read right after somebody's change is read again.
+// TestFreshGenerationIsNotRemembered: what was read right after another program's change is read again.
 func TestFreshGenerationIsNotRemembered(t *testing.T) {
 	k := steadyKernel(t, "nftables")
 	k.Run(t, "nft", "add", "table", "inet", "foreign")

@@ -74,7 +74,7 @@ func (h *host) with(t *testing.T, script string) *host {
 	return &bad
 }
 
-// wantNothing of ours in the kernel, not even a test rule, and no record.
+// wantNothing managed by ip-masq in the kernel, not even a test rule, and no record.
 func (h *host) wantNothing(t *testing.T) {
 	t.Helper()
 	for _, line := range h.save(t, policy.IPv4) {

@@ -17,8 +17,8 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
-// strangers are rules of others, with counters, in places where ours are and where they are not.
-const strangers = `*nat
+// foreignRules are rules of other software, with counters, in places where the plugin's are and where they are not.
+const foreignRules = `*nat
 :KUBE-POSTROUTING - [0:0]
 :CNI-abc - [0:0]
 :IP-MASQ - [0:0]
@@ -40,12 +40,12 @@ COMMIT
 COMMIT
 `
 
-// TestStrangersStay: rules and chains of others are byte-identical after every verb and every resync, counters included.
-func TestStrangersStay(t *testing.T) {
+// TestOtherSoftwaresRulesStay: rules and chains of other software are byte-identical after every verb and every resync, counters included.
+func TestOtherSoftwaresRulesStay(t *testing.T) {
 	eachIPTables(t, func(t *testing.T, v variant) {
 		h := newHost(t, v)
 		for _, program := range []string{h.iptables(policy.IPv4), h.iptables(policy.IPv6)} {
-			script := strangers
+			script := foreignRules
 			if strings.HasPrefix(program, "ip6") {
 				script = strings.NewReplacer("172.17.0.0/16", "fd00:17::/64", "203.0.113.1/32", "2001:db8::9/128", "10.1.0.9:80", "[fd00:1::9]:80",
 					"10.1.0.0/24", "fd00:1::/64", "10.1.0.2/32", "fd00:1::2/128").Replace(script)
@@ -55,7 +55,7 @@ func TestStrangersStay(t *testing.T) {
 			}
 		}
 		h.allVerbs(t, func() []string {
-			return append(h.strangers(t, policy.IPv4), h.strangers(t, policy.IPv6)...)
+			return append(h.foreign(t, policy.IPv4), h.foreign(t, policy.IPv6)...)
 		})
 	})
 }
@@ -65,7 +65,7 @@ func (h *host) allVerbs(t *testing.T, see func() []string) {
 	t.Helper()
 	before := see()
 	if len(before) < 3 {
-		t.Fatalf("no strangers: %q", before)
+		t.Fatalf("no foreign rules: %q", before)
 	}
 	a := h.request("ADD", "a", "10.1.0.2", "fd00:1::2").set("enableIPv6", true)
 	b := h.request("ADD", "b", "10.1.0.3", "fd00:1::3").set("enableIPv6", true)
@@ -94,13 +94,13 @@ func (h *host) allVerbs(t *testing.T, see func() []string) {
 	}
 }
 
-var ours = regexp.MustCompile(`^:IP-MASQ-AGENT|-A IP-MASQ-AGENT|-[jg] IP-MASQ-AGENT`)
+var managed = regexp.MustCompile(`^:IP-MASQ-AGENT|-A IP-MASQ-AGENT|-[jg] IP-MASQ-AGENT`)
 
-// strangers are the tables of a family without our chains and rules.
-func (h *host) strangers(t *testing.T, f policy.Family) (lines []string) {
+// foreign are the tables of a family without the chains and rules managed by ip-masq.
+func (h *host) foreign(t *testing.T, f policy.Family) (lines []string) {
 	t.Helper()
 	for line := range strings.Lines(h.Run(t, h.iptables(f)+"-save", "--counters")) {
-		if !strings.HasPrefix(line, "#") && !ours.MatchString(line) {
+		if !strings.HasPrefix(line, "#") && !managed.MatchString(line) {
 			lines = append(lines, line)
 		}
 	}
@@ -115,12 +115,12 @@ var natives = []struct{ name, rule string }{
 	{"unknown key", "meta skuid 1234 counter packets 4 bytes 240 accept"},
 }
 
-// TestNativeRule: with such a rule in POSTROUTING, before ours or behind, everything works all the same, and the rule stays.
+// TestNativeRule: with such a rule in POSTROUTING, before the root rule or behind, everything works all the same, and the rule stays.
 func TestNativeRule(t *testing.T) {
 	netnstest.Require(t, "nft", "iptables-nft")
 	for _, native := range natives {
 		for _, behind := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, behind ours %t", native.name, behind), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, behind the root rule %t", native.name, behind), func(t *testing.T) {
 				t.Parallel()
 				h := newHost(t, testkit.Variants()[0])
 				h.nat(t, "-A", "POSTROUTING", "-s", "1.2.3.4", "-j", "ACCEPT")
@@ -131,7 +131,7 @@ func TestNativeRule(t *testing.T) {
 				if r := h.exec(t, netnstest.Cmd{Args: []string{"iptables-nft", "-t", "nat", "-S", "POSTROUTING"}}); r.Code == 0 {
 					t.Skip("this iptables prints the rule")
 				}
-				h.allVerbs(t, func() []string { return h.nativeStrangers(t) })
+				h.allVerbs(t, func() []string { return h.nativeForeign(t) })
 				h.wantNative(t)
 			})
 		}
@@ -160,8 +160,8 @@ func (h *host) wantNative(t *testing.T) {
 	}
 }
 
-// nativeStrangers are the lines of table nat outside our chains.
-func (h *host) nativeStrangers(t *testing.T) (lines []string) {
+// nativeForeign are the lines of table nat outside the chains managed by ip-masq.
+func (h *host) nativeForeign(t *testing.T) (lines []string) {
 	t.Helper()
 	inOurs := false
 	for line := range strings.Lines(h.Run(t, "nft", "list", "table", "ip", "nat")) {
@@ -174,9 +174,9 @@ func (h *host) nativeStrangers(t *testing.T) (lines []string) {
 	return lines
 }
 
-// TestManyStrangers: five thousand chains of others cost no process more, and where the kernel can be asked for one chain, they
+// TestManyChainsOfOtherSoftware: five thousand chains of other software cost no process more, and where the kernel can be asked for one chain, they
 // are not read. iptables-legacy has only whole tables.
-func TestManyStrangers(t *testing.T) {
+func TestManyChainsOfOtherSoftware(t *testing.T) {
 	const many = 5000
 	eachIPTables(t, func(t *testing.T, v variant) {
 		netnstest.Require(t, "strace")

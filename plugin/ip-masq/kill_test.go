@@ -21,7 +21,7 @@ import (
 // dying at the entry of each is dying everywhere. Those of iptables itself are its commits.
 var steps = []string{"mkdirat", "flock", "write", "fchmod", "/rename", "unlinkat", "clone", "execve", "waitid", "sendmsg", "setsockopt", "exit_group"}
 
-// killed runs a request under strace, which kills whoever enters the step for the nth time. It reports whether somebody died.
+// killed runs a request under strace, which kills whoever enters the step for the nth time. It reports whether a process died.
 func (h *host) killed(t *testing.T, r *request, step string, n int) bool {
 	t.Helper()
 	trace := filepath.Join(t.TempDir(), "trace")

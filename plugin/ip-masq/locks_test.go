@@ -28,7 +28,7 @@ func hold(t *testing.T, path string) (release func()) {
 	return release
 }
 
-// holdLocks is an agent or another verb that hangs, and somebody's iptables.
+// holdLocks is an agent or another verb that hangs, and another program's iptables.
 func (h *host) holdLocks(t *testing.T) {
 	t.Helper()
 	hold(t, filepath.Join(h.stateDir, "lock"))

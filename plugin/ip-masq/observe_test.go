@@ -22,7 +22,7 @@ const (
 	podsChain = "IP-MASQ-AGENT-PODS"
 )
 
-// table is what one family's kernel holds of ours.
+// table is what one family's kernel holds for ip-masq.
 type table struct {
 	Roots int      // copies of the root rule
 	Chain []string // the shared chain's rules

@@ -236,7 +236,7 @@ func TestConflistIsTheShippedOne(t *testing.T) {
 	for _, file := range matches {
 		data, err := os.ReadFile(file)
 		if err != nil || !strings.Contains(string(data), `"ip-masq"`) {
-			t.Errorf("%s: %v, or not ours", file, err)
+			t.Errorf("%s: %v, or not the shipped one", file, err)
 		}
 	}
 	if len(matches) == 0 {

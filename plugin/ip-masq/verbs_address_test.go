@@ -24,11 +24,11 @@ func TestAddresses(t *testing.T) {
 		want       []string
 	}{
 		{"A15 no interface named", `[]`, `[{"address": "10.1.0.2/24"}]`, []string{"10.1.0.2"}},
-		{"A15 ours", `[{"name": "eth0", "sandbox": "NETNS"}]`, `[{"address": "10.1.0.2/24", "interface": 0}]`, []string{"10.1.0.2"}},
-		{"A15 ours with an empty sandbox, as kindnet prints it", `[{"name": "eth0", "sandbox": ""}]`, `[{"address": "10.1.0.2/24", "interface": 0}]`, []string{"10.1.0.2"}},
+		{"A15 the pod's interface", `[{"name": "eth0", "sandbox": "NETNS"}]`, `[{"address": "10.1.0.2/24", "interface": 0}]`, []string{"10.1.0.2"}},
+		{"A15 the pod's interface with an empty sandbox, as kindnet prints it", `[{"name": "eth0", "sandbox": ""}]`, `[{"address": "10.1.0.2/24", "interface": 0}]`, []string{"10.1.0.2"}},
 		{"A15 another one inside the pod", `[{"name": "eth0", "sandbox": "NETNS"}, {"name": "net1", "sandbox": "NETNS"}]`, ips, []string{"10.1.0.2", "10.1.0.3"}},
 		{"A15 the host's end is not the pod's", `[{"name": "eth0", "sandbox": "NETNS"}, {"name": "veth1"}]`, ips, []string{"10.1.0.2"}},
-		{"A15 a bridge before ours", `[{"name": "cni0"}, {"name": "eth0", "sandbox": "NETNS"}]`, ips, []string{"10.1.0.3"}},
+		{"A15 a bridge before it", `[{"name": "cni0"}, {"name": "eth0", "sandbox": "NETNS"}]`, ips, []string{"10.1.0.3"}},
 		{"A15 index out of range", `[{"name": "eth0", "sandbox": "NETNS"}]`, ips, []string{"10.1.0.2", "10.1.0.3"}},
 		{"A15 negative index", `[]`, `[{"address": "10.1.0.2/24", "interface": -1}]`, []string{"10.1.0.2"}},
 		{"A15 interface null", `[null]`, `[{"address": "10.1.0.2/24", "interface": 0}]`, []string{"10.1.0.2"}},

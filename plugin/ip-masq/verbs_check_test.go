@@ -16,9 +16,9 @@ func TestCheck(t *testing.T) {
 		says   string
 	}{
 		{"A32 right after ADD", "true", 0, ""},
-		{"A32 rules of others before and after ours", "iptables -t nat -I POSTROUTING -j RETURN -s 1.2.3.4; iptables -t nat -A POSTROUTING -j RETURN -s 1.2.3.4", 0, ""},
+		{"A32 rules of other software before and after the root rule", "iptables -t nat -I POSTROUTING -j RETURN -s 1.2.3.4; iptables -t nat -A POSTROUTING -j RETURN -s 1.2.3.4", 0, ""},
 		{"A32 a rule of others in the shared chain", "iptables -t nat -I IP-MASQ-AGENT -d 1.2.3.4 -j RETURN", 0, ""},
-		{"A32 somebody else leads into the shared chain", "iptables -t nat -A POSTROUTING -s 1.2.3.4 -j IP-MASQ-AGENT", 0, ""},
+		{"A32 other software leads into the shared chain", "iptables -t nat -A POSTROUTING -s 1.2.3.4 -j IP-MASQ-AGENT", 0, ""},
 		{"A31 root rule gone", "iptables -t nat -F POSTROUTING", 102, "POSTROUTING"},
 		{"A31 pod's rule gone", "iptables -t nat -F IP-MASQ-AGENT-PODS", 102, "10.1.0.2"},
 		{"A31 one of two rules gone", "iptables -t nat -D IP-MASQ-AGENT-PODS 1", 102, "10.1.0.2"},

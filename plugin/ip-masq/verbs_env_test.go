@@ -35,7 +35,7 @@ func TestRefusals(t *testing.T) {
 		{"A3 no network name", "ADD", key("name", nil), 7, []string{"name"}},
 		{"A3 bad network name", "ADD", key("name", "a b/c"), 7, nil},
 		{"A3 unknown version", "ADD", key("cniVersion", "9.9.9"), 1, nil},
-		{"A3 version before ours", "ADD", key("cniVersion", "0.2.0"), 1, nil},
+		{"A3 version before the first supported one", "ADD", key("cniVersion", "0.2.0"), 1, nil},
 		{"A3 no version", "ADD", key("cniVersion", nil), 1, nil},
 		{"A12 no prevResult", "ADD", key("prevResult", nil), 7, []string{"prevResult"}},
 		{"A12 prevResult null", "ADD", key("prevResult", rawJSON("null")), 7, []string{"prevResult"}},
