@@ -31,6 +31,7 @@ var explainCases = []struct {
 	{name: "multicast", dst: "239.1.2.3", verdict: "keep", reason: "multicast"},
 	{name: "not a pod", from: "10.244.9.9", dst: "198.51.100.7", verdict: "keep", reason: "no address of an attached pod"},
 	{name: "not a pod, and all are masqueraded", from: "10.244.9.9", dst: "198.51.100.7", flags: "--sources=all", verdict: "masquerade", reason: "no prefix of the policy"},
+	{name: "multicast, and all are masqueraded", dst: "239.1.2.3", flags: "--sources=all", verdict: "masquerade", reason: "no prefix of the policy"},
 	{name: "IPv6 is off", dst: "2001:db8::2", verdict: "keep", reason: "IPv6 is off"},
 	{name: "IPv6 is on", dst: "2001:db8::2", flags: "--enable-ipv6", verdict: "masquerade", reason: "no prefix of the policy"},
 	{name: "IPv6 kept", dst: "fd00:99::2", flags: "--enable-ipv6", verdict: "keep", prefix: "fc00::/7", reason: "most specific prefix"},

@@ -65,6 +65,39 @@ func before(t *testing.T, minor int, why string) {
 	}
 }
 
+// TestSecondSetAfterKill stops after a second set was filled and before a rule uses it: the next change goes on from there,
+// wherever it leads.
+func TestSecondSetAfterKill(t *testing.T) {
+	netnstest.Require(t, "nft")
+	one, two, three := goldenStates["default"](), goldenStates["default"](), goldenStates["exceptions"]()
+	two.Tables[0].Destinations = two.Tables[0].Destinations[:2]
+	for _, next := range []ruleset.State{one, two, three} {
+		n := newNode(t)
+		n.Backend = NewWith(SecondSet)
+		n.sync(one)
+		err := n.Do(func() error {
+			return session(context.Background(), func(c *nfnl.Conn) error {
+				got, err := read(context.Background(), c)
+				if err != nil {
+					return err
+				}
+				return c.Commit(plans(aim(two, got, SecondSet), got).fill)
+			})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list := n.Run(t, "nft", "list", "table", "inet", tableName); !strings.Contains(list, "set keep4 ") || !strings.Contains(list, "set keep4.b ") {
+			t.Fatalf("not both sets:\n%s", list)
+		}
+		n.sync(next)
+		if list := n.Run(t, "nft", "list", "table", "inet", tableName); strings.Contains(list, "set keep4 ") == strings.Contains(list, "set keep4.b ") {
+			t.Errorf("not one set:\n%s", list)
+		}
+		n.holds(strings.TrimSpace(Render(next)))
+	}
+}
+
 // TestOwnedTable: a table of our name that belongs to a process is refused in a sentence, and its end is noticed although the
 // kernel may not count it as a change.
 func TestOwnedTable(t *testing.T) {
