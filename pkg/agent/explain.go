@@ -23,7 +23,7 @@ type explanation struct {
 // the records, not at the kernel: status says whether those are equal.
 func (p Program) explain(o Options, _ []string) error {
 	n := newNode(o, discard())
-	inForce, _, err := inForce(o, n)
+	inForce, _, err := p.inForce(o, n)
 	if err != nil {
 		_, _ = fmt.Fprintln(p.Stderr, "ip-masq-agent: the config is bad, explaining the policy in force instead:", err)
 	}

@@ -15,8 +15,7 @@ import (
 // files only.
 func (p Program) render(o Options, _ []string) error {
 	n := newNode(o, discard())
-	source := newSource(o.withPersisted(n), n, discard())
-	source.persistedFirst = true
+	source := p.commandSource(o, n)
 	inForce, err := source.load()
 	printFindings(p.Stderr, source.findings)
 	if err != nil {

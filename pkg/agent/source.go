@@ -136,13 +136,23 @@ func (s *source) report(findings []config.Finding, err error) {
 	}
 }
 
-// withPersisted takes the settings that were persisted for every flag that is not given, so that a command judges and changes
-// the node by what the daemon was told.
-func (o Options) withPersisted(n *node.Node) Options {
+// commandSource is the source of a command beside the daemon or in its place: every flag that is not given has the value that was
+// persisted, so that the command judges and changes the node by the daemon's flags.
+func (p Program) commandSource(o Options, n *node.Node) *source {
 	persisted, err := n.LoadPolicy()
-	if err != nil {
-		return o
+	switch {
+	case err == nil:
+		o = o.withPersisted(persisted)
+	case !errors.Is(err, fs.ErrNotExist):
+		_, _ = fmt.Fprintf(p.Stderr, "ip-masq-agent: flags that are not given have their defaults: %v\n", err)
 	}
+	s := newSource(o, n, discard())
+	s.persistedFirst = true
+	return s
+}
+
+// withPersisted takes the persisted settings for every flag that is not given.
+func (o Options) withPersisted(persisted policy.Policy) Options {
 	now, former := &o.Settings, persisted.Settings
 	for name, take := range map[string]func(){
 		"masq-chain":   func() { now.Chain = former.Chain },

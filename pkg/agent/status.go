@@ -37,7 +37,7 @@ func (p Program) status(o Options, _ []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), syncTime)
 	defer cancel()
 	n := newNode(o, discard())
-	r, err := look(ctx, o, n)
+	r, err := p.look(ctx, o, n)
 	if err != nil {
 		return err
 	}
@@ -48,8 +48,8 @@ func (p Program) status(o Options, _ []string) error {
 	return nil
 }
 
-func look(ctx context.Context, o Options, n *node.Node) (nodeStatus, error) {
-	inForce, origin, configErr := inForce(o, n)
+func (p Program) look(ctx context.Context, o Options, n *node.Node) (nodeStatus, error) {
+	inForce, origin, configErr := p.inForce(o, n)
 	view, err := n.Look(ctx, inForce)
 	if err != nil {
 		return nodeStatus{}, err
@@ -74,11 +74,10 @@ func look(ctx context.Context, o Options, n *node.Node) (nodeStatus, error) {
 
 // inForce finds the policy that the daemon has: its flags are in the persisted policy, and count unless this call was given
 // its own.
-func inForce(o Options, n *node.Node) (policy.Policy, Origin, error) {
-	s := newSource(o.withPersisted(n), n, discard())
-	s.persistedFirst = true
-	p, err := s.load()
-	return p, s.origin, err
+func (p Program) inForce(o Options, n *node.Node) (policy.Policy, Origin, error) {
+	s := p.commandSource(o, n)
+	inForce, err := s.load()
+	return inForce, s.origin, err
 }
 
 // print writes the report for people.

@@ -23,8 +23,7 @@ func (p Program) sync(o Options, _ []string) error {
 	n := newNode(o, log)
 	ctx, cancel := context.WithTimeout(context.Background(), syncTime)
 	defer cancel()
-	source := newSource(o.withPersisted(n), n, discard())
-	source.persistedFirst = true
+	source := p.commandSource(o, n)
 	inForce, configErr := source.load()
 	if configErr == nil {
 		printFindings(p.Stderr, source.findings) // all of them warnings

@@ -64,6 +64,22 @@ func TestSyncTakesPersistedSettings(t *testing.T) {
 	})
 }
 
+// TestSyncUnderAnUnknownFormat: settings that cannot be read are not guessed, and the command says so.
+func TestSyncUnderAnUnknownFormat(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.Sync(t)
+		path := filepath.Join(r.DataDir, "policy.json")
+		overwrite(t, path, `{"version":99,"settings":{"chain":"OTHER"}}`)
+		got := r.Agent(t, "sync")
+		if got.Code != 0 || !strings.Contains(got.Stderr, "flags that are not given have their defaults") || !strings.Contains(got.Stderr, path) {
+			t.Errorf("exit %d\n%s", got.Code, got.Stderr)
+		}
+		if after := r.persisted(t); !strings.Contains(after, `"IP-MASQ-AGENT"`) || strings.Contains(after, "99") {
+			t.Errorf("persisted: %s", after)
+		}
+	})
+}
+
 // bareEtc runs a command where /etc has nothing, as on a host whose agent runs in a container with a ConfigMap.
 func (r *rig) bareEtc(t *testing.T, line ...string) netnstest.Result {
 	t.Helper()
