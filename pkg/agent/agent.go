@@ -62,6 +62,11 @@ func command(use, short string, register func(*flags), run func(o Options, args 
 	}
 	f := newFlags(c.Flags())
 	register(f)
+	for name, words := range completions {
+		if c.Flags().Lookup(name) != nil {
+			_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+		}
+	}
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		if err := f.finish(); err != nil {
 			return cli.Usage(err)
@@ -69,6 +74,15 @@ func command(use, short string, register func(*flags), run func(o Options, args 
 		return run(f.Options, args)
 	}
 	return c
+}
+
+// completions are the values that shells offer for a flag.
+var completions = map[string][]string{
+	"backend":         {"auto", "iptables", "nftables"},
+	"sources":         {"pods", "all"},
+	"conntrack-flush": {"changed", "udp", "none"},
+	"output":          {"text", "json"},
+	"log-format":      {"text", "json"},
 }
 
 func newNode(o Options, log *slog.Logger) *node.Node {

@@ -167,6 +167,24 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// TestCompletion: what the shells offer for a flag is what the flag takes.
+func TestCompletion(t *testing.T) {
+	for _, name := range []string{"backend", "sources", "conntrack-flush", "log-format"} {
+		offered, _, _ := strings.Cut(invoke(t, "__complete", "sync", "--"+name, "").Stdout, ":")
+		for word := range strings.FieldsSeq(offered) {
+			if got := invoke(t, "sync", "--"+name+"="+word, "--no-such-flag"); !strings.Contains(got.Stderr, "unknown flag --no-such-flag") {
+				t.Errorf("--%s=%s: %s", name, word, got.Stderr)
+			}
+		}
+		if len(strings.Fields(offered)) < 2 {
+			t.Errorf("--%s: offered %q", name, offered)
+		}
+	}
+	if got := invoke(t, "__complete", "st"); !strings.Contains(got.Stdout, "status\t") {
+		t.Errorf("commands: %q", got.Stdout)
+	}
+}
+
 // TestKlogFlags takes the logging flags that manifests of the Kubernetes agent carry.
 func TestKlogFlags(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
