@@ -32,7 +32,6 @@ func Begin(mode Mode) *Change {
 		return c
 	}
 	loadEvents()
-	loadConntrackNetlink()
 	sock, err := nl.Subscribe(unix.NETLINK_NETFILTER, unix.NFNLGRP_CONNTRACK_NEW)
 	if err != nil {
 		return c
@@ -53,15 +52,6 @@ func loadEvents() {
 	request := nl.NewNetlinkRequest(getStats, unix.NLM_F_ACK)
 	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: unix.NFNETLINK_V0})
 	_, _ = request.Execute(unix.NETLINK_NETFILTER, 0) // without the module there is nothing to listen to
-}
-
-// loadConntrackNetlink has the kernel load what reports connections, where that is a module. A request waits until the module is
-// there; joining the group alone does not, and what began in the meantime would not be reported.
-func loadConntrackNetlink() {
-	const getStats = unix.NFNL_SUBSYS_CTNETLINK<<8 | 5 // IPCTNL_MSG_CT_GET_STATS, the cheapest request that there is
-	request := nl.NewNetlinkRequest(getStats, unix.NLM_F_ACK)
-	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_INET, Version: nl.NFNETLINK_V0})
-	_, _ = request.Execute(unix.NETLINK_NETFILTER, 0)
 }
 
 // The limits of listening: how long one wait lasts, after which the end is noticed, and how many connections are noted.
