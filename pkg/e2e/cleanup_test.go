@@ -124,7 +124,7 @@ func TestCleanupKeepsOtherSoftware(t *testing.T) {
 				r.sh(t, c.script)
 				for i := range 2 {
 					got := r.Agent(t, "cleanup")
-					if got.Code != 1 || !strings.Contains(got.Stderr, c.named) || !strings.Contains(got.Stderr, "kept") {
+					if got.Code != 1 || !strings.Contains(got.Stderr, c.named) || !strings.Contains(got.Stderr, "rules of other software") {
 						t.Errorf("cleanup %d: exit %d\n%s", i, got.Code, got.Stderr)
 					}
 					rules := r.rules(t)
