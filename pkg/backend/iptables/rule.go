@@ -40,8 +40,13 @@ func quote(arg string) string {
 	if arg != "" && !strings.ContainsAny(arg, " \t\"'\\") {
 		return arg
 	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `'`, `\'`).Replace(arg) + `"`
+	if strings.ContainsAny(arg, "\"'\\") {
+		arg = escaper.Replace(arg)
+	}
+	return `"` + arg + `"`
 }
+
+var escaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`, `'`, `\'`)
 
 var errUnbalanced = errors.New("unbalanced quotes")
 
