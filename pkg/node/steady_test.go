@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,5 +71,21 @@ func TestFreshGenerationIsNotRemembered(t *testing.T) {
 	k.mustSync(t)
 	if !k.last.valid {
 		t.Error("the same generation is not remembered later")
+	}
+}
+
+// TestSteadyAfterAnUnreadableRecord: it is set aside by one Sync, and the next ones need not read again.
+func TestSteadyAfterAnUnreadableRecord(t *testing.T) {
+	k := steadyKernel(t, registry.NFTables)
+	write(t, filepath.Join(k.records.Dir, string(pod("pods", "broken").ID())+".json"), "{")
+	for range 3 {
+		k.mustSync(t)
+		time.Sleep(max(fresh, racyTime))
+	}
+	if !k.last.valid {
+		t.Error("the node is never steady again")
+	}
+	if n := strings.Count(k.logged.String(), "a record was set aside"); n != 1 {
+		t.Errorf("named %d times, want once", n)
 	}
 }
