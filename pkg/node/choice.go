@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
@@ -82,10 +83,10 @@ func (n *Node) saveDecision(d Decision) error {
 }
 
 // bootID tells this boot's decision from one that a state directory on disk kept from the last.
-func bootID() string {
+var bootID = sync.OnceValue(func() string {
 	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(id))
-}
+})
 
 var (
 	// ErrNoBackend means that every backend that was asked for was tried, and none works on this host.
