@@ -2,7 +2,7 @@
 // agent's resync (agent), and what a new connection costs in the kernel (datapath).
 //
 //	make bench                       # all four, in some minutes; the report is bin/bench/report.md
-//	make bench BENCH=Datapath        # one of them: Plugin, Agent or Datapath
+//	make bench BENCH=Datapath        # one of them: Plugin, Agent, Datapath or Repair
 //	make bench BENCH_FULL=1          # the whole grids
 //
 // All subjects of one table are measured in turns, on hosts of their own made of network namespaces, so that whatever else
