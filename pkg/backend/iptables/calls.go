@@ -14,20 +14,34 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// call makes calls of go-iptables, each of which starts one process or more, on a thread of their own: the library knows no
-// context, and looks for programs where the thread's root is.
-func call[T any](ctx context.Context, b *Backend, family policy.Family, calls func(*goiptables.IPTables) (T, error)) (value T, err error) {
+// tables are the calls of go-iptables that are made here.
+type tables interface {
+	List(table, chain string) ([]string, error)
+	ListWithCounters(table, chain string) ([]string, error)
+	Delete(table, chain string, rule ...string) error
+	ClearChain(table, chain string) error
+	DeleteChain(table, chain string) error
+	HasRandomFully() bool
+}
+
+// call makes calls of go-iptables, each of which starts one process or more. The library knows no context, so they are made on
+// a thread of their own. Below a host's root it cannot be used: see chrooted.
+func call[T any](ctx context.Context, b *Backend, family policy.Family, calls func(tables) (T, error)) (value T, err error) {
+	found, err := b.host.find(b.kind, family)
+	if err != nil {
+		return value, err
+	}
+	if b.host != "" {
+		value, err = calls(chrooted{ctx, b.host, found.command})
+		return value, classify(ctx, err)
+	}
 	result := make(chan T, 1)
-	err = b.host.thread(ctx, func() error {
-		found, err := find(b.kind, family)
-		if err != nil {
-			return err
-		}
-		tables, err := opened.get(b.host, found.command, family, waitSeconds(ctx))
+	err = onThread(ctx, func() error {
+		opened, err := opened.get(found.command, family, waitSeconds(ctx))
 		if err != nil {
 			return notOpened(ctx, found.command, err)
 		}
-		value, err := calls(tables)
+		value, err := calls(opened)
 		result <- value
 		return exitError(found.command, err)
 	})
@@ -40,7 +54,7 @@ func call[T any](ctx context.Context, b *Backend, family policy.Family, calls fu
 // notOpened asks for the version once more: go-iptables tells in words alone why it could not, and a program that was killed, on
 // a machine without memory say, is no reason to move a node to another kind of rules.
 func notOpened(ctx context.Context, program string, err error) error {
-	if _, again := run(ctx, program, []string{"--version"}, ""); again != nil {
+	if _, again := Host("").run(ctx, program, []string{"--version"}, ""); again != nil {
 		return classify(ctx, again)
 	}
 	return fmt.Errorf("%w: %w", backend.ErrBusy, err)
@@ -55,30 +69,30 @@ type openedTables struct {
 }
 
 type openedKey struct {
-	host    Host
 	path    string
 	changed time.Time // an upgrade replaces the program
 	family  policy.Family
 	wait    int
 }
 
-func (o *openedTables) get(h Host, path string, family policy.Family, wait int) (*goiptables.IPTables, error) {
+func (o *openedTables) get(path string, family policy.Family, wait int) (*goiptables.IPTables, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
-	key := openedKey{h, path, info.ModTime(), family, wait}
+	key := openedKey{path, info.ModTime(), family, wait}
 	o.mu.Lock()
-	tables := o.all[key]
+	known := o.all[key]
 	o.mu.Unlock()
-	if tables != nil {
-		return tables, nil
+	if known != nil {
+		return known, nil
 	}
 	protocol := goiptables.ProtocolIPv4
 	if family == policy.IPv6 {
 		protocol = goiptables.ProtocolIPv6
 	}
-	if tables, err = goiptables.New(goiptables.Path(path), goiptables.IPFamily(protocol), goiptables.Timeout(wait)); err != nil {
+	opened, err := goiptables.New(goiptables.Path(path), goiptables.IPFamily(protocol), goiptables.Timeout(wait))
+	if err != nil {
 		return nil, err
 	}
 	o.mu.Lock()
@@ -86,13 +100,13 @@ func (o *openedTables) get(h Host, path string, family policy.Family, wait int) 
 	if o.all == nil {
 		o.all = map[openedKey]*goiptables.IPTables{}
 	}
-	o.all[key] = tables
-	return tables, nil
+	o.all[key] = opened
+	return opened, nil
 }
 
 // list returns the rules of a chain that is there.
 func (b *Backend) list(ctx context.Context, family policy.Family, table, chain string) ([]rule, error) {
-	return call(ctx, b, family, func(t *goiptables.IPTables) ([]rule, error) {
+	return call(ctx, b, family, func(t tables) ([]rule, error) {
 		lines, err := t.List(table, chain)
 		return parseChains(strings.Join(lines, "\n"))[chain], err
 	})

@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	goiptables "github.com/coreos/go-iptables/iptables"
-
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
@@ -18,7 +16,7 @@ func (b *Backend) Counters(ctx context.Context, s policy.Settings, family policy
 	if untouched(b.kind, family, natTable) {
 		return nil, nil
 	}
-	lines, err := call(ctx, b, family, func(t *goiptables.IPTables) ([]string, error) { return t.ListWithCounters(natTable, s.Chain) })
+	lines, err := call(ctx, b, family, func(t tables) ([]string, error) { return t.ListWithCounters(natTable, s.Chain) })
 	if err != nil {
 		return nil, fmt.Errorf("read %s counters: %w", family, err)
 	}

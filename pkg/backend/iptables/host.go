@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	goiptables "github.com/coreos/go-iptables/iptables"
-
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
@@ -22,20 +20,17 @@ type Host string
 func (h Host) Installed(kind backend.Kind, family policy.Family) error {
 	ctx, cancel := context.WithTimeout(context.Background(), versionTimeout)
 	defer cancel()
-	_, err := call(ctx, New(kind, h), family, func(*goiptables.IPTables) (bool, error) { return true, nil })
+	_, err := call(ctx, New(kind, h), family, func(tables) (bool, error) { return true, nil })
 	return err
 }
 
 // Flavour returns the variant that the host's plain iptables is.
-func (h Host) Flavour() (kind backend.Kind, ok bool) {
-	_ = h.in(func() error {
-		var found programs
-		if found, ok = pair("iptables"); ok {
-			kind = flavour(found.command)
-		}
-		return nil
-	})
-	return kind, ok
+func (h Host) Flavour() (backend.Kind, bool) {
+	found, ok := h.pair("iptables")
+	if !ok {
+		return "", false
+	}
+	return h.flavour(found.command), true
 }
 
 // List returns the rules of one chain, of any owner, each as its arguments after the chain's name. It writes nothing: a table
@@ -55,7 +50,7 @@ func (h Host) List(ctx context.Context, kind backend.Kind, family policy.Family,
 	return rules, nil
 }
 
-// programs are the pair of one variant and family. Their paths are those of the root that the calling thread sees.
+// programs are the pair of one variant and family, as paths inside the host's root.
 type programs struct {
 	command string
 	restore string
@@ -66,16 +61,16 @@ var systemDirs = []string{"/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "
 
 // find looks for the programs that name the variant (iptables-nft), then for plain ones of that flavour. The plain name alone
 // would follow whatever the host's alternatives say at that moment.
-func find(kind backend.Kind, family policy.Family) (programs, error) {
+func (h Host) find(kind backend.Kind, family policy.Family) (programs, error) {
 	plain := "iptables"
 	if family == policy.IPv6 {
 		plain = "ip6tables"
 	}
 	suffix := strings.TrimPrefix(string(kind), "iptables")
-	if found, ok := pair(plain + suffix); ok {
+	if found, ok := h.pair(plain + suffix); ok {
 		return found, nil
 	}
-	if found, ok := pair(plain); ok && flavour(found.command) == kind {
+	if found, ok := h.pair(plain); ok && h.flavour(found.command) == kind {
 		return found, nil
 	}
 	return programs{}, fmt.Errorf("%w: no %s%s with its -restore in PATH (%s) or in %s: install iptables",
@@ -83,23 +78,46 @@ func find(kind backend.Kind, family policy.Family) (programs, error) {
 }
 
 // pair finds a program and its -restore in the search path.
-func pair(name string) (programs, bool) {
-	command, ok1 := lookPath(name)
-	restore, ok2 := lookPath(name + "-restore")
+func (h Host) pair(name string) (programs, bool) {
+	command, ok1 := h.lookPath(name)
+	restore, ok2 := h.lookPath(name + "-restore")
 	return programs{command, restore}, ok1 && ok2
 }
 
-func lookPath(name string) (string, bool) {
+func (h Host) lookPath(name string) (string, bool) {
 	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), systemDirs...) {
 		path := filepath.Join(dir, name)
 		if !filepath.IsAbs(path) {
 			continue
 		}
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		if info, err := os.Stat(h.resolve(path)); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return path, true
 		}
 	}
 	return "", false
+}
+
+// maxLinks bounds a chain of symbolic links, as the kernel does (path_resolution(7)).
+const maxLinks = 40
+
+// resolve follows a path's links inside the host's root: an absolute link in there does not start at ours.
+func (h Host) resolve(path string) string {
+	rest, resolved := strings.Split(path, "/"), "/"
+	for links := 0; len(rest) > 0 && links < maxLinks; {
+		next := filepath.Join(resolved, rest[0])
+		rest = rest[1:]
+		target, err := os.Readlink(filepath.Join(string(h), next))
+		if err != nil {
+			resolved = next
+			continue
+		}
+		links++
+		if filepath.IsAbs(target) {
+			resolved = "/"
+		}
+		rest = append(strings.Split(target, "/"), rest...)
+	}
+	return filepath.Join("/", string(h), resolved)
 }
 
 // versionTimeout bounds `iptables --version`, which should take a millisecond.
@@ -107,18 +125,16 @@ const versionTimeout = 2 * time.Second
 
 // flavour tells a plain iptables' variant by the program that its links end at, or asks it: go-iptables reads it, too, but
 // keeps it to itself.
-func flavour(path string) backend.Kind {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		switch base := filepath.Base(target); {
-		case strings.Contains(base, "nft"):
-			return backend.IPTablesNFT
-		case strings.Contains(base, "legacy"):
-			return backend.IPTablesLegacy
-		}
+func (h Host) flavour(path string) backend.Kind {
+	switch base := filepath.Base(h.resolve(path)); {
+	case strings.Contains(base, "nft"):
+		return backend.IPTablesNFT
+	case strings.Contains(base, "legacy"):
+		return backend.IPTablesLegacy
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), versionTimeout)
 	defer cancel()
-	out, err := run(ctx, path, []string{"--version"}, "")
+	out, err := h.run(ctx, path, []string{"--version"}, "")
 	if err == nil && strings.Contains(out, "(nf_tables)") {
 		return backend.IPTablesNFT
 	}

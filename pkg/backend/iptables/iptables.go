@@ -5,9 +5,10 @@
 // never changes a rule of other software, except in the chains that are managed by ip-masq, whose whole content is. It reads no
 // English: what a failure means follows from the exit status alone, and whether a chain is there is asked of the kernel.
 //
-// Writing is one iptables-restore, which is one transaction. Listing, counters, the search for features and removal are
-// go-iptables' calls. Where a pod starts, and wherever else a process can be spared, the kernel is asked directly (kernel_nft.go,
-// kernel_legacy.go).
+// Writing is one iptables-restore, which is one transaction, and so is reading the chains that it writes: where a pod starts, a
+// process more is a millisecond or two more (go-iptables starts one to learn the version, and one for each chain). Counters, the
+// chains of other software, the search for features and removal are go-iptables' calls. Where a process can be spared, the kernel
+// is asked directly (kernel_nft.go, kernel_legacy.go).
 package iptables
 
 import (
@@ -39,14 +40,11 @@ func (b *Backend) Kind() backend.Kind { return b.kind }
 func (b *Backend) isNFT() bool { return b.kind == backend.IPTablesNFT }
 
 // restore runs one script: a transaction, and then what it reads.
-func (b *Backend) restore(ctx context.Context, family policy.Family, sc *script) (out string, err error) {
-	err = b.host.in(func() error {
-		programs, err := find(b.kind, family)
-		if err != nil {
-			return err
-		}
-		out, err = run(ctx, programs.restore, []string{"--noflush", "-w", fmt.Sprint(waitSeconds(ctx))}, sc.String())
-		return classify(ctx, err)
-	})
-	return out, err
+func (b *Backend) restore(ctx context.Context, family policy.Family, sc *script) (string, error) {
+	found, err := b.host.find(b.kind, family)
+	if err != nil {
+		return "", err
+	}
+	out, err := b.host.run(ctx, found.restore, []string{"--noflush", "-w", fmt.Sprint(waitSeconds(ctx))}, sc.String())
+	return out, classify(ctx, err)
 }

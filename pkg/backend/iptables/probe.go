@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	goiptables "github.com/coreos/go-iptables/iptables"
-
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -21,7 +19,7 @@ const probeChain = "IP-MASQ-AGENT-PROBE"
 // matches and drop them silently (iptables-nft on kernels without the modules), which only reading back shows. Where random
 // ports are unknown to the program, or refused, it does without.
 func (b *Backend) Probe(ctx context.Context, family policy.Family) (backend.Features, error) {
-	randomFully, err := call(ctx, b, family, func(t *goiptables.IPTables) (bool, error) { return t.HasRandomFully(), nil })
+	randomFully, err := call(ctx, b, family, func(t tables) (bool, error) { return t.HasRandomFully(), nil })
 	if err != nil {
 		return backend.Features{}, err
 	}

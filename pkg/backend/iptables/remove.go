@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	goiptables "github.com/coreos/go-iptables/iptables"
-
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -70,7 +68,7 @@ func (b *Backend) removeRoots(ctx context.Context, s policy.Settings, family pol
 			return slices.DeleteFunc(rules, func(raw []byte) bool { return rootOf(s, nfnl.DecodeRule(raw)) == nil })
 		})
 	}
-	_, err := call(ctx, b, family, func(t *goiptables.IPTables) (bool, error) {
+	_, err := call(ctx, b, family, func(t tables) (bool, error) {
 		for _, r := range roots {
 			if r.rule == nil {
 				continue
@@ -91,7 +89,7 @@ func (b *Backend) removeOurs(ctx context.Context, family policy.Family, chain st
 			return slices.DeleteFunc(rules, func(raw []byte) bool { return !isOurComment(nfnl.XTComment(nfnl.DecodeRule(raw))) })
 		})
 	}
-	_, err := call(ctx, b, family, func(t *goiptables.IPTables) (bool, error) {
+	_, err := call(ctx, b, family, func(t tables) (bool, error) {
 		for _, r := range rules {
 			if !isOurs(r) {
 				continue
@@ -107,7 +105,7 @@ func (b *Backend) removeOurs(ctx context.Context, family policy.Family, chain st
 
 // removeChain flushes a chain and deletes it. It returns what leads there, if anything does.
 func (b *Backend) removeChain(ctx context.Context, s policy.Settings, family policy.Family, chain string) (leading []string, err error) {
-	_, err = call(ctx, b, family, func(t *goiptables.IPTables) (bool, error) {
+	_, err = call(ctx, b, family, func(t tables) (bool, error) {
 		if err := t.ClearChain(natTable, chain); err != nil {
 			return false, err
 		}

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// run starts one program and waits for it. The program dies with us: one that lives on, waiting for a lock say, would write
+// run starts one program in the host's root and waits for it. The program dies with us: one that lives on, waiting for a lock say, would write
 // behind the back of whoever cleans up after us. That takes staying on one thread, because the kernel means the thread.
 //
 // Its input and output are files in memory, not pipes: a pipe is at its end only when every process that inherited it is gone
 // or has started its program, which takes a while where fifty are being started.
-func run(ctx context.Context, program string, args []string, input string) (string, error) {
+func (h Host) run(ctx context.Context, program string, args []string, input string) (string, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var files [3]*os.File // stdin, stdout, stderr
@@ -32,7 +32,10 @@ func run(ctx context.Context, program string, args []string, input string) (stri
 		return "", fmt.Errorf("start %s: %w", program, err)
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Chroot: string(h)}
+	if h != "" {
+		cmd.Dir = "/"
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = files[0], files[1], files[2]
 	err := cmd.Run()
 	if err == nil {
