@@ -12,6 +12,7 @@ type arguments struct {
 	rule
 	hook   hook
 	module string // to which an option belongs, as several have a --mark
+	types  string // of the last address type
 }
 
 func fromArguments(args []string, at hook) rule {
@@ -80,13 +81,14 @@ func (a *arguments) option(args []string) (conditions match, used int) {
 	case "--mark":
 		conditions, known = a.markIs(value)
 	case "--src-type", "--dst-type":
+		a.types = value
 		conditions = match{constant(slices.Contains(strings.Split(value, ","), "UNICAST"))}
 	case "--limit-iface-in", "--limit-iface-out":
 		return a.atInterface(), 1
 	case "--ctstate", "--state":
 		conditions, known = a.firstIs("NEW", value)
 	case "--ctstatus":
-		conditions, known = a.firstIs("NONE", value)
+		conditions, known = a.firstIs("", value) // NONE matches nothing at all
 	case "--ctdir":
 		conditions, known = a.firstIs("ORIGINAL", value)
 	case "--pol":
@@ -155,11 +157,10 @@ func (a *arguments) markIs(value string) (match, bool) {
 
 // atInterface is an address type judged by one interface. Of a local one that is never a pod's either, of others it is unknown.
 func (a *arguments) atInterface() match {
-	last := len(a.match) - 1
-	if last >= 0 && a.match[last].about == never && !strings.Contains(a.text, "UNICAST") {
-		return nil
+	if strings.Contains(a.types, "UNICAST") {
+		return match{{}}
 	}
-	return match{{}}
+	return nil
 }
 
 // firstIs is what connection tracking says of the first packet of a connection whose destination was not translated. Ahead of

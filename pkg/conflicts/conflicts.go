@@ -6,7 +6,8 @@
 // destination was not translated (as kube-proxy does for services) and that is not encrypted: groups of such packets go through
 // the rules one by one, and each rule divides them by what it matches. The answer is certain where every condition on the way is
 // understood. A condition that is not leaves the packets behind it in doubt, and doubtful packets raise no alarm: a warning that
-// is wrong is worse than one that is missing, since it stays until somebody disables what works.
+// is wrong is worse than one that is missing, since it stays until somebody disables what works. Each base chain is judged as if
+// the others were not there.
 //
 // It never writes: no rule, no file, not even a table that looking at it would create. It refuses to list a whole table, since
 // one native nftables rule makes that fail and five thousand chains make it slow: it reads the chains that the packets meet, and

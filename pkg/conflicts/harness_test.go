@@ -3,6 +3,7 @@ package conflicts
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +84,7 @@ type scene struct {
 	*netnstest.Node
 	pod  *netnstest.Pod
 	kind backend.Kind
+	also []netip.Addr // addresses of further pods
 }
 
 func newScene(t *testing.T, kind backend.Kind) *scene {
@@ -94,7 +96,7 @@ func newScene(t *testing.T, kind backend.Kind) *scene {
 
 func (s *scene) query() Query {
 	q := query()
-	q.Sources = s.pod.Addrs
+	q.Sources = slices.Concat(s.pod.Addrs, s.also)
 	return q
 }
 
@@ -103,7 +105,7 @@ func (s *scene) ours(t *testing.T) {
 	t.Helper()
 	p := s.query().Policy
 	owner := attachment.Owner{Network: "net", ContainerID: "a", IfName: "eth0"}
-	want := ruleset.Build(p, []attachment.Attachment{{Owner: owner, Addresses: s.pod.Addrs}}, nil)
+	want := ruleset.Build(p, []attachment.Attachment{{Owner: owner, Addresses: s.query().Sources}}, nil)
 	err := s.Do(func() error {
 		b := iptables.New(s.kind, "")
 		got, err := b.Observe(t.Context(), p.Settings, p.Settings.Families()...)
