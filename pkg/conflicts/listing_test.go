@@ -87,6 +87,7 @@ var fakeSets = map[string]ranges{
 }
 
 func (fakeNode) interfaces() []string          { return []string{"lo", "eth0", "cni0", "pod0"} }
+func (fakeNode) local() ranges                 { return ranges{rangeOf(netip.MustParsePrefix("10.0.1.5/32"))} }
 func (fakeNode) interfaceOf(netip.Addr) string { return "pod0" }
 func (fakeNode) routesBySource() bool          { return false }
 

@@ -13,12 +13,14 @@ import (
 // node answers what a rule may depend on beside the packet. Nothing is asked that no rule depends on.
 type node interface {
 	interfaces() []string
+	// local are the node's own addresses: packets to them do not leave it.
+	local() ranges
 	// interfaceOf is the one over which a pod is reached, empty where there is none.
 	interfaceOf(pod netip.Addr) string
 	// routesBySource reports whether pods may differ in where their packets leave.
 	routesBySource() bool
-	// splitByOutput divides addresses by whether packets of the pods to them leave by one of the interfaces; false where that
-	// cannot be told.
+	// splitByOutput divides addresses by whether packets of the pods to them leave by one of the interfaces; those to which they
+	// do not leave at all are in neither part. It returns false where that cannot be told.
 	splitByOutput(pods []netip.Addr, to ranges, names []string) (both, rest ranges, ok bool)
 	// members returns a function that tells whether an address is in an ipset, nil where that cannot be told.
 	members(set string) func(netip.Addr) bool
@@ -69,6 +71,17 @@ func (k *kernelNode) interfaces() []string {
 	return names
 }
 
+func (k *kernelNode) local() ranges {
+	var own []addrRange
+	addresses, _ := netlink.AddrList(nil, k.netlinkFamily()) // without an answer a rule for one of them may be an alarm too many
+	for _, a := range addresses {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+			own = append(own, addrRange{addr.Unmap(), addr.Unmap()})
+		}
+	}
+	return rangesOf(own...)
+}
+
 func (k *kernelNode) interfaceOf(pod netip.Addr) string {
 	name, asked := k.inputs[pod]
 	if !asked {
@@ -106,7 +119,7 @@ func (k *kernelNode) splitByOutput(pods []netip.Addr, to ranges, names []string)
 			return nil, nil, false
 		}
 	}
-	var leaving ranges
+	var leaving, staying ranges
 	asked := 0
 	for _, segment := range k.segments {
 		part, _ := to.split(ranges{segment})
@@ -116,11 +129,15 @@ func (k *kernelNode) splitByOutput(pods []netip.Addr, to ranges, names []string)
 		if asked++; asked > maxRoutes {
 			return nil, nil, false
 		}
-		if matchesName(names, k.outputTo(pods, part[0].first)) {
+		switch name := k.outputTo(pods, part[0].first); {
+		case name == "":
+			staying = append(staying, segment)
+		case matchesName(names, name):
 			leaving = append(leaving, segment)
 		}
 	}
 	both, rest = to.split(leaving)
+	_, rest = rest.split(staying)
 	return both, rest, true
 }
 

@@ -84,9 +84,9 @@ func divide(family policy.Family, destinations []policy.Destination) (kept, masq
 	return kept, masqueraded
 }
 
-// first is what a search begins with: packets of all pods to all destinations.
-func (t traffic) first() packets {
-	to := rangesOf(slices.Concat(t.kept, t.masqueraded)...)
+// first is what a search begins with: packets of all pods to all destinations but the node.
+func (t traffic) first(n node) packets {
+	_, to := rangesOf(slices.Concat(t.kept, t.masqueraded)...).split(n.local())
 	return packets{pods: t.pods, anyPod: len(t.pods) == 0, to: to}
 }
 

@@ -46,7 +46,7 @@ func (w *walker) walk(ctx context.Context) []Conflict {
 		w.errs = append(w.errs, err)
 	}
 	w.ahead = slices.ContainsFunc(rules, w.managed)
-	w.follow(ctx, w.chain, rules, []packets{w.traffic.first()}, 0)
+	w.follow(ctx, w.chain, rules, []packets{w.traffic.first(w.node)}, 0)
 	all := make([]Conflict, len(w.found))
 	for i, f := range w.found {
 		all[i] = f.Conflict

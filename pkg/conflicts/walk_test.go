@@ -58,6 +58,7 @@ var walkTests = []walkTest{
 		name: "nothing is kept", rules: "-A POSTROUTING -j MASQUERADE",
 		change: func(q *Query) { q.Policy.NonMasquerade, q.Policy.MasqLinkLocal = nil, true },
 	},
+	{name: "to the node's own address", rules: "-A POSTROUTING -d 10.0.1.5/32 -j MASQUERADE"},
 	{name: "multicast", rules: "-A POSTROUTING -d 224.0.0.0/4 -j MASQUERADE"},
 	{name: "local destinations", rules: "-A POSTROUTING -m addrtype --dst-type LOCAL -j MASQUERADE"},
 	{name: "local sources", rules: "-A POSTROUTING -o tunl0 -m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL -j MASQUERADE"},
