@@ -210,6 +210,7 @@ func TestBackground(t *testing.T) {
 		time.Sleep(time.Minute)
 		b.submit("e")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if diff := cmp.Diff([]string{"a", "b+c+d", "e"}, got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
