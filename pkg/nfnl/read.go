@@ -152,10 +152,17 @@ func (c *Conn) HasRules(table, chain string) (bool, error) {
 
 // RawRules reads the rules of one chain as the kernel tells them, in order; of a chain that is not there, none. What programs
 // put into their rules in forms of their own, such as the comments of iptables-nft, can be searched for in them.
-func (c *Conn) RawRules(table, chain string) (rules [][]byte, err error) {
+func (c *Conn) RawRules(table, chain string) ([][]byte, error) {
+	return c.RawRulesWhere(table, chain, func([]byte) bool { return true })
+}
+
+// RawRulesWhere is RawRules for the wanted rules alone.
+func (c *Conn) RawRulesWhere(table, chain string, wanted func(raw []byte) bool) (rules [][]byte, err error) {
 	request := appendString(appendString(nil, unix.NFTA_RULE_TABLE, table), unix.NFTA_RULE_CHAIN, chain)
 	err = c.dump("list rules of "+chain, unix.NFT_MSG_GETRULE, request, func(attrs []byte) {
-		rules = append(rules, bytes.Clone(attrs))
+		if wanted(attrs) {
+			rules = append(rules, bytes.Clone(attrs))
+		}
 	})
 	return rules, missingIsEmpty(err)
 }

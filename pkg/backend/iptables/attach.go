@@ -98,15 +98,14 @@ func missingNFT(c *nfnl.Conn, s policy.Settings, table ruleset.Table) ([]ruleset
 	if len(table.Pods) == 0 {
 		return nil, nil
 	}
-	rules, err := nftRules(c, s.PodsChain())
+	rules, err := nftRulesWhere(c, s.PodsChain(), func(raw []byte) bool {
+		return slices.ContainsFunc(table.Pods, func(p ruleset.Pod) bool { return namesOwner(raw, p.Owner) })
+	})
 	if err != nil {
 		return nil, err
 	}
 	missing := slices.Clone(table.Pods)
 	for _, raw := range rules {
-		if !slices.ContainsFunc(table.Pods, func(p ruleset.Pod) bool { return namesOwner(raw, p.Owner) }) {
-			continue
-		}
 		pod, to, _ := podOfNative(table.Family, nfnl.DecodeRule(raw))
 		i := slices.Index(missing, pod)
 		if i < 0 || to != s.Chain {

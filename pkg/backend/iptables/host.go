@@ -30,7 +30,8 @@ func (h Host) Flavour() (backend.Kind, bool) {
 	if !ok {
 		return "", false
 	}
-	return h.flavour(found.command), true
+	kind, err := h.flavour(found.command)
+	return kind, err == nil
 }
 
 // List returns the rules of one chain, of any owner, each as its arguments after the chain's name. It writes nothing: a table
@@ -70,8 +71,10 @@ func (h Host) find(kind backend.Kind, family policy.Family) (programs, error) {
 	if found, ok := h.pair(plain + suffix); ok {
 		return found, nil
 	}
-	if found, ok := h.pair(plain); ok && h.flavour(found.command) == kind {
-		return found, nil
+	if found, ok := h.pair(plain); ok {
+		if is, err := h.flavour(found.command); err != nil || is == kind {
+			return found, err
+		}
 	}
 	return programs{}, fmt.Errorf("%w: no %s%s with its -restore in PATH (%s) or in %s: install iptables",
 		backend.ErrUnavailable, plain, suffix, os.Getenv("PATH"), strings.Join(systemDirs, ", "))
@@ -124,21 +127,24 @@ func (h Host) resolve(path string) string {
 const versionTimeout = 2 * time.Second
 
 // flavour tells a plain iptables' variant by the program that its links end at, or asks it: go-iptables reads it, too, but
-// keeps it to itself.
-func (h Host) flavour(path string) backend.Kind {
+// keeps it to itself. A program that could not answer, because it was killed say, has no variant.
+func (h Host) flavour(path string) (backend.Kind, error) {
 	switch base := filepath.Base(h.resolve(path)); {
 	case strings.Contains(base, "nft"):
-		return backend.IPTablesNFT
+		return backend.IPTablesNFT, nil
 	case strings.Contains(base, "legacy"):
-		return backend.IPTablesLegacy
+		return backend.IPTablesLegacy, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), versionTimeout)
 	defer cancel()
 	out, err := h.run(ctx, path, []string{"--version"}, "")
-	if err == nil && strings.Contains(out, "(nf_tables)") {
-		return backend.IPTablesNFT
+	if err != nil {
+		return "", classify(ctx, err)
 	}
-	return backend.IPTablesLegacy
+	if strings.Contains(out, "(nf_tables)") {
+		return backend.IPTablesNFT, nil
+	}
+	return backend.IPTablesLegacy, nil
 }
 
 // defaultWait is the longest wait for the xtables lock, in seconds, where the context sets no deadline.

@@ -37,9 +37,14 @@ func nfFamily(family policy.Family) uint8 {
 // nftRules reads a chain of table nat; of one that is not there, no rules. A reading during which other software changed the
 // ruleset is repeated, until two agree: what changes continuously is hardly ever this chain.
 func nftRules(c *nfnl.Conn, chain string) ([][]byte, error) {
+	return nftRulesWhere(c, chain, func([]byte) bool { return true })
+}
+
+// nftRulesWhere reads those of a chain's rules that are wanted.
+func nftRulesWhere(c *nfnl.Conn, chain string, wanted func(raw []byte) bool) ([][]byte, error) {
 	var former [][]byte
 	for attempt := range readAttempts {
-		rules, err := c.RawRules(natTable, chain)
+		rules, err := c.RawRulesWhere(natTable, chain, wanted)
 		if !errors.Is(err, nfnl.ErrInterrupted) {
 			return rules, classifyKernel(err)
 		}

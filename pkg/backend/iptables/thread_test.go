@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -49,32 +48,5 @@ func TestOnThreadLeavesWithTheContext(t *testing.T) {
 	defer close(release)
 	if err := onThread(ctx, func() error { <-release; return nil }); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
-	}
-}
-
-// TestFindBelowRoot: links, absolute ones too, are followed inside the host's root.
-func TestFindBelowRoot(t *testing.T) {
-	root := t.TempDir()
-	for _, dir := range []string{"usr/sbin", "etc"} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(root, "usr/sbin/xtables-nft-multi"), nil, 0o755); err != nil { //nolint:gosec // a program
-		t.Fatal(err)
-	}
-	for from, to := range map[string]string{
-		"usr/sbin/iptables": "/etc/alternative", "usr/sbin/iptables-restore": "../../etc/alternative", "etc/alternative": "/sbin/xtables-nft-multi", "sbin": "usr/sbin",
-	} {
-		if err := os.Symlink(to, filepath.Join(root, from)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Setenv("PATH", "/nowhere")
-	if kind, ok := Host(root).Flavour(); !ok || kind != "iptables-nft" {
-		t.Errorf("flavour %q, %v", kind, ok)
-	}
-	if found, err := Host(root).find("iptables-nft", 4); err != nil || found.command != "/usr/sbin/iptables" {
-		t.Errorf("found %+v, %v", found, err)
 	}
 }
