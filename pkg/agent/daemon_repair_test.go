@@ -43,16 +43,15 @@ func TestRepairAfterTheLock(t *testing.T) {
 	})
 }
 
-// destroy deletes every rule of the agent's, with the chains or the table that has them.
+// destroy deletes every rule of the agent's, with the chains or the table that has them, in one transaction: a repair may follow
+// at any moment.
 func (r *rig) destroy(t *testing.T) {
 	t.Helper()
 	if !r.IsIPTables() {
 		r.Run(t, "nft", "delete table inet ip-masq-agent")
 		return
 	}
-	for _, args := range [][]string{{"-F"}, {"-X"}} {
-		r.nat(t, args...)
-	}
+	r.Run(t, "sh", "-c", "printf '*nat\nCOMMIT\n' | iptables-restore")
 }
 
 // TestRepairBesideEvents: other software changes nftables all the time. Every one of several deletions is repaired within a
