@@ -19,12 +19,12 @@ func fromArguments(args []string, at hook) rule {
 	a := arguments{rule: rule{text: join(args)}, hook: at}
 	not := false
 	for len(args) > 0 {
-		switch {
-		case args[0] == "!":
+		switch args[0] {
+		case "!":
 			not = true
 			args = args[1:]
 			continue
-		case args[0] == "-j" || args[0] == "-g":
+		case "-j", "-g":
 			a.act(args[0] == "-g", args[1:])
 			return a.rule
 		}

@@ -1,6 +1,7 @@
 package conflicts
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -100,5 +101,26 @@ func TestText(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
 			t.Errorf("%s: error %v, rules (-want +got):\n%s", family, err, diff)
 		}
+	}
+}
+
+// TestLargeSet has a set of more elements than are read: whether the pods are in it is not known, and no alarm is raised.
+func TestLargeSet(t *testing.T) {
+	netnstest.Require(t, "nft")
+	space := netnstest.NewSpace(t, "host")
+	var elements []string
+	for i := range maxElements + 1 {
+		elements = append(elements, fmt.Sprintf("10.244.%d.%d", i>>8, i&0xff))
+	}
+	loadNative(t, space, "table ip x { set s { type ipv4_addr; elements = { "+strings.Join(elements, ", ")+" }\n}\n chain y "+hooked+`
+		ip saddr @s masquerade
+		ip saddr 10.244.0.5 masquerade
+	} }`)
+	if found := mustFind(t, space, query()); found != nil {
+		t.Errorf("found %v", found)
+	}
+	loadNative(t, space, "delete element ip x s { 10.244.7.7 }")
+	if found := mustFind(t, space, query()); len(found) != 1 {
+		t.Errorf("one element fewer: found %v, want the rule of the set, which leaves nothing for the other", found)
 	}
 }

@@ -147,7 +147,7 @@ func cases(t *testing.T) int {
 		}
 		return n
 	}
-	return 120
+	return 60
 }
 
 // testField is a node with two pods and destinations of every kind that the conditions speak of.

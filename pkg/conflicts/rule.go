@@ -69,8 +69,5 @@ func (m match) impossible() bool {
 	return slices.ContainsFunc(m, func(c condition) bool { return c.about == never && !c.not })
 }
 
-// always is a condition that every packet meets.
-func always() condition { return condition{about: never, not: true} }
-
 // constant is a condition whose answer is known already.
 func constant(met bool) condition { return condition{about: never, not: met} }

@@ -88,7 +88,7 @@ func (w *walker) follow(ctx context.Context, chain string, rules []rule, live []
 		}
 		switch r.action {
 		case pass:
-			live = append(out, in...)
+			live = slices.Concat(out, in)
 		case translate:
 			w.translating(chain, r, in)
 			live = out
@@ -103,7 +103,7 @@ func (w *walker) follow(ctx context.Context, chain string, rules []rule, live []
 		case drop:
 			live = out
 		case jumpTo:
-			live = append(out, w.jump(ctx, r, in, depth)...)
+			live = slices.Concat(out, w.jump(ctx, r, in, depth))
 		case goTo:
 			left := w.jump(ctx, r, in, depth)
 			if depth == 0 {
