@@ -1,0 +1,64 @@
+package iptables
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// deleteNFT deletes the rules of a chain that choose selects, in all families at once, however often each stands there. It needs
+// no iptables, finds rules behind one that iptables cannot read, and waits for one grace period of the kernel.
+func deleteNFT(ctx context.Context, chain string, families []policy.Family, choose func(f policy.Family, rules [][]byte) [][]byte) error {
+	c, err := nfnl.Dial()
+	if err != nil {
+		return classifyKernel(err)
+	}
+	defer func() { _ = c.Close() }()
+	return again(ctx, func() error {
+		generation, err := c.Settled() // handles count from 1 in every new table: the guard keeps a former one from being taken
+		if err != nil {
+			return err
+		}
+		b := nfnl.NewGuardedBatch(generation)
+		for _, family := range families {
+			c.In(nfFamily(family))
+			b.In(nfFamily(family))
+			rules, err := nftRules(c, chain)
+			if err != nil {
+				return err
+			}
+			for _, raw := range choose(family, rules) {
+				b.DeleteRule(nfnl.Rule{Table: natTable, Chain: chain, Handle: nfnl.DecodeRule(raw).Handle})
+			}
+		}
+		return c.Commit(b)
+	})
+}
+
+// The pauses between two attempts.
+const (
+	firstPause = 100 * time.Microsecond
+	longPause  = 20 * time.Millisecond
+)
+
+// again repeats a reading and the transaction planned from it until no other transaction comes between the two. The pauses
+// grow, and the clock's last digits vary them, so that fifty plugins at once do not stay in step.
+func again(ctx context.Context, attempt func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, defaultWait*time.Second)
+	defer cancel()
+	for pause := firstPause; ; pause = min(2*pause, longPause) {
+		err := classifyKernel(attempt())
+		if err == nil || !errors.Is(err, backend.ErrBusy) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause/2 + time.Duration(time.Now().Nanosecond())%pause):
+		}
+	}
+}
