@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -144,14 +145,26 @@ func Remove(path string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// Sweep removes the temporary files that a killed write left in a directory. The caller sees to it that nobody writes there at
-// the same time.
-func Sweep(dir string) {
-	files, _ := os.ReadDir(dir)
-	for _, file := range files {
-		if strings.HasPrefix(file.Name(), TempPrefix) || strings.HasPrefix(file.Name(), formerTempPrefix) {
-			_ = os.Remove(filepath.Join(dir, file.Name()))
+// Unfinished lists the temporary files that killed writes left in a directory, those of version 0.1.0 for the given names too.
+func Unfinished(dir string, names ...string) []string {
+	prefixes := []string{TempPrefix, formerTempPrefix}
+	for _, name := range names {
+		prefixes = append(prefixes, "."+name+".tmp-")
+	}
+	entries, _ := os.ReadDir(dir)
+	var paths []string
+	for _, entry := range entries {
+		if slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(entry.Name(), prefix) }) {
+			paths = append(paths, filepath.Join(dir, entry.Name()))
 		}
+	}
+	return paths
+}
+
+// Sweep removes what Unfinished lists. The caller sees to it that nobody writes there at the same time.
+func Sweep(dir string) {
+	for _, path := range Unfinished(dir) {
+		_ = os.Remove(path)
 	}
 }
 

@@ -92,7 +92,6 @@ func (s Store) List() ([]Attachment, error) {
 // SetAside renames every unreadable record, so that it is found by a person and by no program, and returns one sentence for each.
 // It also removes what writers left that were killed. Nobody may write records meanwhile.
 func (s Store) SetAside() (sentences []string, err error) {
-	s.removeUnfinished()
 	ids, err := s.ids()
 	failures := []error{err}
 	for _, id := range ids {
@@ -105,17 +104,8 @@ func (s Store) SetAside() (sentences []string, err error) {
 			failures = append(failures, fmt.Errorf("set a record aside: %w", err))
 		}
 	}
+	atomicfile.Sweep(s.Dir)
 	return sentences, errors.Join(failures...)
-}
-
-// removeUnfinished removes temporary files (package atomicfile).
-func (s Store) removeUnfinished() {
-	entries, _ := os.ReadDir(s.Dir)
-	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), ".") && strings.Contains(entry.Name(), recordSuffix+".tmp-") {
-			_ = os.Remove(filepath.Join(s.Dir, entry.Name()))
-		}
-	}
 }
 
 // ids lists the owners that have a record.

@@ -7,10 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 )
 
 func sample(container string, addresses ...string) Attachment {
@@ -96,6 +99,35 @@ func TestStoreListGoesOn(t *testing.T) {
 	}
 	if strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("want two problems, got\n%v", err)
+	}
+}
+
+// TestSetAside: an unreadable record gets a name that no program reads, and what killed writes left goes.
+func TestSetAside(t *testing.T) {
+	s := Store{Dir: t.TempDir()}
+	good, broken := sample("good", "10.0.0.1"), sample("broken")
+	if err := s.Put(good); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{string(broken.ID()) + ".json": "{", atomicfile.TempPrefix + "1": "{"} {
+		if err := os.WriteFile(filepath.Join(s.Dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sentences, err := s.SetAside()
+	if err != nil || len(sentences) != 1 || !strings.Contains(sentences[0], string(broken.ID())) {
+		t.Errorf("says %q, %v", sentences, err)
+	}
+	var left []string
+	entries, _ := os.ReadDir(s.Dir)
+	for _, entry := range entries {
+		left = append(left, entry.Name())
+	}
+	slices.Sort(left)
+	want := []string{string(broken.ID()) + ".json.unreadable", string(good.ID()) + ".json"}
+	slices.Sort(want)
+	if !slices.Equal(left, want) {
+		t.Errorf("left %v, want %v", left, want)
 	}
 }
 

@@ -7,8 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -104,20 +104,7 @@ func (n *Node) files() []string {
 		if _, err := os.Lstat(path); err == nil {
 			files = append(files, path)
 		}
-		files = append(files, unfinished(path)...)
 	}
-	return files
-}
-
-// unfinished lists the temporary files of a path whose writers were killed (package atomicfile).
-func unfinished(path string) []string {
-	dir, name := filepath.Split(path)
-	entries, _ := os.ReadDir(dir)
-	var files []string
-	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), "."+name+".tmp-") {
-			files = append(files, filepath.Join(dir, entry.Name()))
-		}
-	}
-	return files
+	files = append(files, atomicfile.Unfinished(n.stateDir, decisionFile)...)
+	return append(files, atomicfile.Unfinished(n.dataDir, policyFile)...)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -264,17 +265,26 @@ func TestCleanupLeavesNoChain(t *testing.T) {
 			})
 			k.wantRules(t, "UNKNOWN-PODS", "SECOND-PODS")
 		}
-		left := filepath.Join(k.dataDir, "."+policyFile+".tmp-1")
-		write(t, left, "{")
+		unfinished := []string{ // by killed writes, of version 0.1.0 too
+			filepath.Join(k.dataDir, "."+policyFile+".tmp-1"), filepath.Join(k.dataDir, atomicfile.TempPrefix+"1"),
+			filepath.Join(k.stateDir, "."+decisionFile+".tmp-1"), filepath.Join(k.stateDir, atomicfile.TempPrefix+"1"),
+		}
+		for _, path := range unfinished {
+			write(t, path, "{")
+		}
 		var lines []string
 		k.in(t, func(ctx context.Context) (err error) { lines, err = k.Leftovers(ctx); return err })
-		if text := fmt.Sprint(lines); !strings.Contains(text, "chain UNKNOWN") || !strings.Contains(text, left) {
-			t.Errorf("a dry run says %s", text)
+		for _, what := range append(unfinished, "chain UNKNOWN") {
+			if text := fmt.Sprint(lines); !strings.Contains(text, what) {
+				t.Errorf("a dry run does not name %s: %s", what, text)
+			}
 		}
 		k.in(t, k.Cleanup)
 		k.wantRules(t, "!UNKNOWN", "!SECOND", "!10.1.0.", "!fd00:1::", "!ip-masq")
-		if entries, _ := os.ReadDir(k.dataDir); len(entries) > 0 {
-			t.Errorf("left %v", entries)
+		for _, path := range unfinished {
+			if _, err := os.Lstat(path); err == nil {
+				t.Errorf("%s is left", path)
+			}
 		}
 		if lines, _ := k.Leftovers(t.Context()); len(lines) > 0 {
 			t.Errorf("a second dry run says %s", lines)
