@@ -40,10 +40,11 @@ func (b *Backend) Probe(ctx context.Context, family policy.Family) (backend.Feat
 	return backend.Features{}, err
 }
 
-// probe tries without an owned table where the kernel does not know such (before Linux 5.12).
+// probe tries without an owned table where the kernel does not know such (before Linux 5.12), and where the table went while its
+// socket was open (ENOENT): the kernel finds the tables of a closing socket by its port, which a new socket can have by then.
 func probe(c *nfnl.Conn, family policy.Family, randomFully bool) error {
 	err := probeTable(c, family, randomFully, unix.NFT_TABLE_F_DORMANT|tableOwner)
-	if isAny(err, unix.EOPNOTSUPP, unix.EINVAL) {
+	if isAny(err, unix.EOPNOTSUPP, unix.EINVAL, unix.ENOENT) {
 		return probeTable(c, family, randomFully, unix.NFT_TABLE_F_DORMANT)
 	}
 	return err
