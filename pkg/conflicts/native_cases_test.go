@@ -32,7 +32,7 @@ var nativeTests = []struct {
 		"chain nat-postrouting " + hooked + "jump masquerading; } }"},
 	{name: "bridge", rules: "table inet cni_plugins_masquerade { chain masq_checks { ip saddr == 10.244.0.2 ip daddr != 10.244.0.0/24 masquerade comment \"a\"; ip saddr == 10.244.0.9 ip daddr != 10.244.0.0/24 masquerade; }\n" +
 		"chain postrouting " + hooked + "ip daddr == 224.0.0.0/4 return; ip6 daddr == ff00::/8 return; goto masq_checks; } }", want: []string{masqChecks}, spoiled: true},
-	{name: "bridge of a stranger", rules: "table inet cni_plugins_masquerade { chain masq_checks { ip saddr == 10.88.0.2 ip daddr != 10.88.0.0/24 masquerade; }\n" +
+	{name: "bridge of other software", rules: "table inet cni_plugins_masquerade { chain masq_checks { ip saddr == 10.88.0.2 ip daddr != 10.88.0.0/24 masquerade; }\n" +
 		"chain postrouting " + hooked + "goto masq_checks; } }"},
 	{name: "flannel", rules: flannelTable, want: []string{"flannel: nftables table ip flannel-ipv4 chain postrtg"}, spoiled: true},
 	{

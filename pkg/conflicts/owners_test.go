@@ -29,7 +29,7 @@ var softwareTests = []walkTest{
 	{name: "hostports", rules: `-A POSTROUTING -m comment --comment "CNI portfwd requiring masquerade" -j CNI-HOSTPORT-MASQ
 -A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE`},
 	{name: "bridge", rules: bridge("net", "10.244.0.5", "10.244.0.6"), want: []string{"CNI plugin bridge or ptp (ipMasq): CNI-000000000000000000000000 2 (and 1 more)"}},
-	{name: "bridge of a stranger", rules: bridge("net", "10.88.0.5")},
+	{name: "bridge of other software", rules: bridge("net", "10.88.0.5")},
 	{
 		name: "bridge where only its network is kept", rules: bridge("net", "10.244.0.5"),
 		change: func(q *Query) {

@@ -1,9 +1,10 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
-	"sort"
+	"slices"
 )
 
 // Verdict is what happens to the source address of a new connection.
@@ -73,9 +74,7 @@ func specificFirst(all []Destination) {
 			}
 		}
 	}
-	// Not slices.SortStableFunc: each use of that is compiled once more, into a plugin that is to stay small.
-	sort.SliceStable(all, func(i, j int) bool {
-		a, b := all[i].Prefix, all[j].Prefix
-		return place[a] < place[b] || (place[a] == place[b] && a.Bits() > b.Bits())
+	slices.SortStableFunc(all, func(a, b Destination) int {
+		return cmp.Or(cmp.Compare(place[a.Prefix], place[b.Prefix]), cmp.Compare(b.Prefix.Bits(), a.Prefix.Bits()))
 	})
 }

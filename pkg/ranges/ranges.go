@@ -65,7 +65,7 @@ func inRoutes() ([]config.Range, error) {
 		switch {
 		case route.Gw == nil && !prefix.IsSingleIP():
 			found = append(found, config.Range{Prefix: prefix, Name: "network of " + names[route.LinkIndex]})
-		case route.Gw != nil && !defaults[route.Gw.String()]: // what lies behind the way out is the world
+		case route.Gw != nil && !defaults[route.Gw.String()]: // behind a default gateway lies the world
 			found = append(found, config.Range{Prefix: prefix, Name: "network behind " + route.Gw.String() + ", which is no default gateway"})
 		}
 	}

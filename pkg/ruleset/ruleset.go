@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"sort"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -84,11 +83,8 @@ func ofFamily(pods []Pod, family policy.Family) []Pod {
 	return slices.Compact(out)
 }
 
-// Sort puts pods in the order of Compare. It is not slices.SortFunc, which is compiled once more for every type, into a plugin
-// that is to stay small.
-func Sort(pods []Pod) {
-	sort.SliceStable(pods, func(i, j int) bool { return pods[i].Compare(pods[j]) < 0 })
-}
+// Sort puts pods in the order of Compare.
+func Sort(pods []Pod) { slices.SortFunc(pods, Pod.Compare) }
 
 // Compare orders pods by address, then owner.
 func (p Pod) Compare(q Pod) int {

@@ -1,9 +1,9 @@
 package nftables
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
-	"sort"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
@@ -42,25 +42,13 @@ func nested(f policy.Family, destinations []policy.Destination, keepMulticast bo
 			blocks = append(blocks, block{pointOf(d.Prefix.Addr()), lastOf(d.Prefix), d.Verdict == policy.Keep, i})
 		}
 	}
-	sort.Sort(outerFirst(blocks))
+	slices.SortFunc(blocks, outerFirst)
 	return slices.CompactFunc(blocks, func(a, b block) bool { return a.first == b.first && a.last == b.last })
 }
 
-// outerFirst orders blocks. It is no slices.SortFunc, which would be compiled once more, into a plugin that is to stay small.
-type outerFirst []block
-
-func (o outerFirst) Len() int      { return len(o) }
-func (o outerFirst) Swap(i, j int) { o[i], o[j] = o[j], o[i] }
-
-func (o outerFirst) Less(i, j int) bool {
-	a, b := &o[i], &o[j]
-	if a.first != b.first {
-		return a.first.compare(b.first) < 0
-	}
-	if a.last != b.last {
-		return a.last.compare(b.last) > 0
-	}
-	return a.place < b.place
+// outerFirst orders blocks by where they begin; of two that begin together the longer one comes first.
+func outerFirst(a, b block) int {
+	return cmp.Or(a.first.compare(b.first), b.last.compare(a.last), cmp.Compare(a.place, b.place))
 }
 
 // edge is a point from which on another verdict holds.

@@ -3,7 +3,6 @@ package nftables
 import (
 	"net/netip"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
@@ -58,9 +57,7 @@ func elements(s nfnl.Set, members []member) []nfnl.Element {
 // beginning is skipped: nft writes one at address zero, where it means nothing.
 func membersOf(s nfnl.Set, elements []nfnl.Element) []member {
 	slices.Reverse(elements) // the kernel tells intervals from the last to the first
-	if before := func(i, j int) bool { return less(elements[i], elements[j]) }; !sort.SliceIsSorted(elements, before) {
-		sort.Slice(elements, before)
-	}
+	slices.SortFunc(elements, inOrder)
 	elements = slices.Compact(elements)
 	members := make([]member, 0, len(elements))
 	for i, e := range elements {
@@ -77,10 +74,15 @@ func membersOf(s nfnl.Set, elements []nfnl.Element) []member {
 	return members
 }
 
-// less orders elements by address; one range ends where the next begins.
-func less(a, b nfnl.Element) bool {
-	order := a.Key.Compare(b.Key)
-	return order < 0 || order == 0 && a.End && !b.End
+// inOrder orders elements by address; one range ends where the next begins.
+func inOrder(a, b nfnl.Element) int {
+	if order := a.Key.Compare(b.Key); order != 0 || a.End == b.End {
+		return order
+	}
+	if a.End {
+		return -1
+	}
+	return 1
 }
 
 // sharedMark ends the comment of an address that several attachments on record have, or had: a set holds an address once, so
@@ -130,8 +132,8 @@ func claimOne(pods []ruleset.Pod, now []member) member {
 		return podMember(pods[0])
 	}
 	for _, p := range pods {
-		i := sort.Search(len(now), func(i int) bool { return now[i].first.Compare(p.Address) >= 0 })
-		if i < len(now) && now[i].first == p.Address && strings.TrimSuffix(now[i].comment, sharedMark) == podMember(p).comment {
+		i, there := slices.BinarySearchFunc(now, p.Address, func(m member, address netip.Addr) int { return m.first.Compare(address) })
+		if there && strings.TrimSuffix(now[i].comment, sharedMark) == podMember(p).comment {
 			return sharedMember(p)
 		}
 	}
