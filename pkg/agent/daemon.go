@@ -38,7 +38,7 @@ type State struct {
 // Repair is one sync that put back what other software had changed.
 type Repair struct {
 	Time    time.Time
-	Objects []string
+	Objects []backend.Drift
 }
 
 // keptRepairs bounds State.LastRepairs.

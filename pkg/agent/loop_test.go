@@ -230,7 +230,7 @@ func TestReport(t *testing.T) {
 	r := report{log: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: timeless}))}
 	result := node.Result{Backend: backend.NFTables, Pods: 2}
 	changed, adopted := result, result
-	changed.Changed, changed.Repaired = true, []string{"chain IP-MASQ-AGENT"}
+	changed.Changed, changed.Repaired = true, []backend.Drift{{Object: backend.ObjectChain, Problem: backend.ProblemMissing, Detail: "IP-MASQ-AGENT"}}
 	adopted.Changed, adopted.Adopted = true, 1
 	busy := errors.New("the lock is held")
 	var inForce policy.Policy
@@ -260,8 +260,8 @@ func TestReport(t *testing.T) {
 	}
 	want := `level=ERROR msg="the rules could not be put in place; trying again" error="the lock is held"
 level=INFO msg="rules found in place" backend=nftables pods=2 policy="config file"
-level=INFO msg="rules repaired after an external change" backend=nftables pods=2 restored="[chain IP-MASQ-AGENT]" repairs=1
-level=INFO msg="rules repaired after an external change" backend=nftables pods=2 restored="[chain IP-MASQ-AGENT]" repairs=2
+level=INFO msg="rules repaired after an external change" backend=nftables pods=2 restored="[chain missing: IP-MASQ-AGENT]" repairs=1
+level=INFO msg="rules repaired after an external change" backend=nftables pods=2 restored="[chain missing: IP-MASQ-AGENT]" repairs=2
 level=INFO msg="rules changed to the new policy" backend=nftables pods=2 policy="config file"
 level=INFO msg="rules changed to the new set of pods" backend=nftables pods=2 adopted=1 dropped=0
 level=ERROR msg="the rules could not be put in place; trying again" error="the lock is held"

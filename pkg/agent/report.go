@@ -1,9 +1,10 @@
 package agent
 
 import (
+	"fmt"
 	"log/slog"
-	"slices"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
@@ -56,9 +57,13 @@ func (r *report) failed(err error) {
 // shownRepairs bounds what one line of the log says of a repair: status lists more.
 const shownRepairs = 5
 
-func shortened(objects []string) []string {
-	if len(objects) <= shownRepairs {
-		return objects
+func shortened(objects []backend.Drift) []string {
+	var lines []string
+	for i, d := range objects {
+		if i == shownRepairs {
+			return append(lines, fmt.Sprintf("and %d more", len(objects)-i))
+		}
+		lines = append(lines, d.String())
 	}
-	return append(slices.Clone(objects[:shownRepairs]), "and more")
+	return lines
 }

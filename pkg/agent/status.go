@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -19,7 +20,7 @@ type nodeStatus struct {
 	Policy      policy.Policy                       `json:"policy"`
 	Origin      Origin                              `json:"origin"`
 	ConfigError string                              `json:"configError,omitempty"`
-	Drift       []string                            `json:"drift"`
+	Drift       []backend.Drift                     `json:"drift"`
 	Attachments []attachment.Attachment             `json:"attachments"`
 	Incomplete  string                              `json:"incomplete,omitempty"` // what could not be searched for conflicts
 	Conflicts   []conflicts.Conflict                `json:"conflicts"`
@@ -51,6 +52,9 @@ func (p Program) status(o Options, _ []string) error {
 func (p Program) look(ctx context.Context, o Options, n *node.Node) (nodeStatus, error) {
 	inForce, origin, configErr := p.inForce(o, n)
 	view, err := n.Look(ctx, inForce)
+	if errors.Is(err, node.ErrNotChosen) {
+		view.Drift, err = []backend.Drift{{Object: backend.ObjectChain, Problem: backend.ProblemMissing, Detail: err.Error()}}, nil
+	}
 	if err != nil {
 		return nodeStatus{}, err
 	}

@@ -10,6 +10,7 @@ import (
 // Attachment is one interface of one container and the addresses it sends from.
 type Attachment struct {
 	Owner
+	Pod       Pod          `json:"pod,omitzero"` // empty where the runtime did not say
 	NetNS     NetNS        `json:"netns,omitzero"`
 	Addresses []netip.Addr `json:"addresses"`
 }

@@ -61,8 +61,8 @@ type Backend interface {
 	// Chain reads the state of the shared chain alone: one process at most, nothing is written.
 	Chain(ctx context.Context, s policy.Settings, family policy.Family) (ChainState, error)
 
-	// Diff lists what Apply would do, one line each, in the backend's own words; empty where kernel and want are equal.
-	Diff(got Observed, want ruleset.State) []string
+	// Diff lists where the kernel differs from want, object by object; empty exactly where Apply would write nothing.
+	Diff(got Observed, want ruleset.State) []Drift
 
 	// Counters reads the counters of the shared chain's rules, in their order.
 	Counters(ctx context.Context, s policy.Settings, family policy.Family) ([]Counter, error)
@@ -101,9 +101,11 @@ const (
 
 // Counter is how many packets, the first of their connections, a rule decided about.
 type Counter struct {
-	Rule    string `json:"rule"`
-	Packets uint64 `json:"packets"`
-	Bytes   uint64 `json:"bytes"`
+	Rule    string         `json:"rule"`
+	Verdict policy.Verdict `json:"verdict,omitempty"` // empty for a rule that is not ip-masq's
+	Prefix  netip.Prefix   `json:"prefix,omitzero"`   // of the destinations; not valid for a rule that is about more than one prefix, or about all
+	Packets uint64         `json:"packets"`
+	Bytes   uint64         `json:"bytes"`
 }
 
 // Observed is a reading of the kernel.

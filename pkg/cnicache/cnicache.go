@@ -30,6 +30,8 @@ type Entry struct {
 	// Masqueraded says that the pod is to be: its network names the plugin now, or did when the pod was attached, and neither
 	// network nor pod opted out.
 	Masqueraded bool
+	// OptedOut says that network or pod asked to keep the pod's address.
+	OptedOut bool
 }
 
 // Stamp changes whenever List might return something else than before. It looks at every file and not just at the directories:
@@ -93,6 +95,7 @@ type cached struct {
 	IfName         string                     `json:"ifName"`
 	NetworkName    string                     `json:"networkName"`
 	NetNS          string                     `json:"netns"`
+	CNIArgs        [][2]string                `json:"cniArgs"`
 	CapabilityArgs map[string]json.RawMessage `json:"capabilityArgs"`
 	Result         json.RawMessage            `json:"result"`
 }
@@ -109,13 +112,18 @@ func parse(name string, data []byte, networks map[string]network) (Entry, bool) 
 		if !ok {
 			return Entry{}, false
 		}
-		return entryOf(owner, "", data, networks[owner.Network].masquerade)
+		return entryOf(owner, "", data, networks[owner.Network])
 	}
 	owner := attachment.Owner{Network: c.NetworkName, ContainerID: c.ContainerID, IfName: c.IfName}
-	return entryOf(owner, c.NetNS, c.Result, c.masqueraded(networks))
+	entry, ok := entryOf(owner, c.NetNS, c.Result, c.network(networks))
+	for _, arg := range c.CNIArgs {
+		entry.Pod.Take(arg[0], arg[1])
+	}
+	return entry, ok
 }
 
-func entryOf(owner attachment.Owner, netns string, raw []byte, masqueraded bool) (Entry, bool) {
+// entryOf makes an entry of a pod in a network as far as the plugin is concerned.
+func entryOf(owner attachment.Owner, netns string, raw []byte, in network) (Entry, bool) {
 	result, err := cniresult.Parse(raw, "0.4.0")
 	if err != nil || owner.ContainerID == "" || owner.IfName == "" {
 		return Entry{}, false
@@ -124,7 +132,7 @@ func entryOf(owner attachment.Owner, netns string, raw []byte, masqueraded bool)
 		netns = result.Sandbox(owner.IfName)
 	}
 	a := attachment.Attachment{Owner: owner, NetNS: attachment.StatNetNS(netns), Addresses: result.Addresses(owner.IfName, netns)}
-	return Entry{Attachment: a, Masqueraded: masqueraded && len(a.Addresses) > 0}, true
+	return Entry{Attachment: a, Masqueraded: in.masquerade && len(a.Addresses) > 0, OptedOut: in.optedOut}, true
 }
 
 // ownerOf takes an old file's name apart, NETWORK-CONTAINER-INTERFACE. All three may hold dashes, so the network must be one
@@ -154,17 +162,17 @@ func owners(name string) []attachment.Owner {
 	return all
 }
 
-// masqueraded asks the pod, then the network as it is now, then as it was when the pod was attached. An annotation that is no boolean
+// network asks the pod, then the network as it is now, then as it was when the pod was attached. An annotation that is no boolean
 // does not count: the plugin refuses such a pod, so it was attached before the plugin was in its list.
-func (c cached) masqueraded(networks map[string]network) bool {
+func (c cached) network(networks map[string]network) network {
 	var pod map[string]string
 	_ = json.Unmarshal(c.CapabilityArgs[attachment.PodAnnotations], &pod)
 	if optedOut, _ := attachment.OptedOut(pod); optedOut {
-		return false
+		return network{name: c.NetworkName, optedOut: true}
 	}
 	if now, ok := networks[c.NetworkName]; ok {
-		return now.masquerade
+		return now
 	}
-	then, ok := parseNetwork(c.Config)
-	return ok && then.masquerade
+	then, _ := parseNetwork(c.Config)
+	return then
 }

@@ -139,6 +139,28 @@ func TestKnown(t *testing.T) {
 	}
 }
 
+// TestPods: the runtime's arguments name the pod, and an opt-out is told from a network without the plugin.
+func TestPods(t *testing.T) {
+	own := list("n", "bridge", "ip-masq")
+	named := strings.Replace(v1("n", "a", pathHere, own), `"result"`, `"cniArgs": [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "default"], ["K8S_POD_NAME", "web-0"]], "result"`, 1)
+	for name, c := range map[string]struct {
+		text, conflist string
+		pod            string
+		optedOut       bool
+	}{
+		"named":                      {named, own, "default/web-0", false},
+		"without arguments":          {v1("n", "a", pathHere, own), own, "", false},
+		"its network opted out":      {named, strings.Replace(own, `"ip-masq"`, `"ip-masq", "masquerade": false`, 1), "default/web-0", true},
+		"the pod opted out":          {strings.Replace(named, `"result"`, `"capabilityArgs": {"io.kubernetes.cri.pod-annotations": {"ip-masq-agent/masquerade": "false"}}, "result"`, 1), own, "default/web-0", true},
+		"its network has no ip-masq": {named, list("n", "bridge"), "default/web-0", false},
+	} {
+		got, err := cacheOf(t, map[string]string{"n-a-eth0": c.text}, map[string]string{"1.conflist": c.conflist}).List()
+		if err != nil || len(got.Entries) != 1 || got.Entries[0].Pod.String() != c.pod || got.Entries[0].OptedOut != c.optedOut {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
 func TestStrayFilesAreSkipped(t *testing.T) {
 	c := cacheOf(t, map[string]string{"n-a-eth0": v1("n", "a", pathHere, list("n", "ip-masq")), "stray": "x"}, nil)
 	if err := os.Mkdir(filepath.Join(c.resultsDir(), "directory"), 0o755); err != nil {

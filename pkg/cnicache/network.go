@@ -11,6 +11,7 @@ import (
 type network struct {
 	name       string
 	masquerade bool // the plugin is in it and not switched off
+	optedOut   bool // the plugin is in it and switched off
 }
 
 // pluginType is the plugin's type in a conflist.
@@ -53,7 +54,8 @@ func parseNetwork(data []byte) (network, bool) {
 	n := network{name: list.Name}
 	for _, plugin := range list.Plugins {
 		if plugin.Type == pluginType {
-			n.masquerade = plugin.Masquerade == nil || *plugin.Masquerade
+			n.optedOut = plugin.Masquerade != nil && !*plugin.Masquerade
+			n.masquerade = !n.optedOut
 		}
 	}
 	return n, true

@@ -23,7 +23,7 @@ type status struct {
 		NonMasqueradeCIDRs []string
 	}
 	Origin, ConfigError string
-	Drift               []string
+	Drift               []struct{ Object, Problem, Detail string }
 	Attachments         []struct {
 		Network, ContainerID, IfName string
 		Addresses                    []string

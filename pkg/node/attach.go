@@ -56,6 +56,7 @@ func (n *Node) attachFast(ctx context.Context, a attachment.Attachment) error {
 		return err
 	}
 	n.unmarkDeleted(a.ID())
+	n.forgetOptOut(a.ID())
 	want := n.single(decision, a)
 	if own := n.defaults.Chain; own != want.Settings.Chain && own != policy.DefaultChain {
 		n.log.Warn("the entry's masqChain is not used: this node has another chain", "masqChain", own, "chain", want.Settings.Chain)
@@ -108,6 +109,7 @@ func (n *Node) replace(ctx context.Context, s policy.Settings, former *attachmen
 		return err
 	}
 	n.unmarkDeleted(a.ID())
+	n.forgetOptOut(a.ID())
 	return nil
 }
 
@@ -134,12 +136,8 @@ func (n *Node) rollBack(a attachment.Attachment) {
 // Detach removes exactly what the owner has: by record where there is one, and otherwise by looking for the owner in the
 // rules. It fails only when something of the owner's is known to be there and could not be removed.
 func (n *Node) Detach(ctx context.Context, owner attachment.Owner) error {
+	n.forgetOptOut(owner.ID())
 	return n.release(ctx, owner, n.markDeleted)
-}
-
-// OptOut is Detach for a pod that stays and is not to be masqueraded.
-func (n *Node) OptOut(ctx context.Context, owner attachment.Owner) error {
-	return n.release(ctx, owner, func(attachment.Owner, bool) {})
 }
 
 func (n *Node) release(ctx context.Context, owner attachment.Owner, mark func(owner attachment.Owner, recorded bool)) error {

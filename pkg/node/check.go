@@ -15,7 +15,7 @@ func (n *Node) Check(ctx context.Context, a attachment.Attachment) error {
 	if len(want.Tables) == 0 {
 		return nil // no address of a family that is on: there was nothing to do
 	}
-	if errors.Is(err, errNotChosen) {
+	if errors.Is(err, ErrNotChosen) {
 		return &backend.Missing{Part: backend.PartRoot, Detail: err.Error() + ": was ADD ever called?"}
 	}
 	if err != nil {

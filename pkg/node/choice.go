@@ -93,21 +93,21 @@ var (
 	ErrNoBackend = errors.New("no usable backend")
 	// ErrOtherBackend means that the plugin's entry asks for another backend than the one in use, which only the agent switches.
 	ErrOtherBackend = errors.New("this node uses another backend")
-	// errNotChosen means that there is no record to obey.
-	errNotChosen = errors.New("no backend was chosen on this node since it booted")
+	// ErrNotChosen means that there is no record to obey: nobody chose a backend since the node booted.
+	ErrNotChosen = errors.New("no backend was chosen on this node since it booted")
 )
 
-// current opens the backend on record. The agent's explicit choice overrules the record (errNotChosen), the plugin's does not
+// current opens the backend on record. The agent's explicit choice overrules the record (ErrNotChosen), the plugin's does not
 // (ErrOtherBackend): two conflists that ask for different backends would switch the whole node with every pod.
 func (n *Node) current() (backend.Backend, Decision, error) {
 	d, ok := n.Decision()
 	switch {
 	case !ok || !registry.Known(d.Kind):
-		return nil, d, errNotChosen
+		return nil, d, ErrNotChosen
 	case n.choice.Allows(d.Kind):
 		return n.open(d.Kind), d, nil
 	case n.owner:
-		return nil, d, errNotChosen
+		return nil, d, ErrNotChosen
 	}
 	return nil, d, fmt.Errorf("%w: the ip-masq entry asks for backend %q, and %q is in use since this node booted (%s): "+
 		"remove the key \"backend\" from the entry, or switch the node by the agent's --backend", ErrOtherBackend, n.choice, d.Kind, d.Reason)
@@ -117,7 +117,7 @@ func (n *Node) current() (backend.Backend, Decision, error) {
 // likely nothing of ip-masq is in the kernel either.
 func (n *Node) choose(ctx context.Context, s policy.Settings, family policy.Family) (b backend.Backend, d Decision, fresh bool, err error) {
 	b, old, err := n.current()
-	if !errors.Is(err, errNotChosen) {
+	if !errors.Is(err, ErrNotChosen) {
 		return b, old, false, err
 	}
 	d, err = n.probe(ctx, s, family)

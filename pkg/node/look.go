@@ -16,7 +16,7 @@ type View struct {
 	Decision    Decision
 	Attachments []attachment.Attachment
 	// Drift lists what a Sync would change in the kernel. It is empty when kernel and policy are equal.
-	Drift    []string
+	Drift    []backend.Drift
 	Counters map[policy.Family][]backend.Counter
 }
 
@@ -27,10 +27,9 @@ func (n *Node) Look(ctx context.Context, p policy.Policy) (View, error) {
 		n.log.Warn("skipping attachment records that cannot be read", "error", err)
 	}
 	b, decision, err := n.current()
-	view := View{Decision: decision, Attachments: records, Drift: []string{}, Counters: map[policy.Family][]backend.Counter{}}
+	view := View{Decision: decision, Attachments: records, Drift: []backend.Drift{}, Counters: map[policy.Family][]backend.Counter{}}
 	if err != nil {
-		view.Drift = append(view.Drift, err.Error())
-		return view, nil
+		return view, err
 	}
 	p.Settings.RandomFully = p.Settings.RandomFully && decision.Features.RandomFully
 	got, err := b.Observe(ctx, p.Settings, p.Settings.Families()...)
@@ -49,14 +48,14 @@ func (n *Node) Look(ctx context.Context, p policy.Policy) (View, error) {
 }
 
 // otherPlaces says where rules managed by ip-masq stand beside those in use: another agent's or another chain's.
-func (n *Node) otherPlaces(ctx context.Context, inUse place, s policy.Settings) []string {
-	var lines []string
+func (n *Node) otherPlaces(ctx context.Context, inUse place, s policy.Settings) []backend.Drift {
+	var found backend.Drifts
 	for _, family := range bothFamilies {
 		for _, p := range n.everyPlace(ctx, family) {
 			if p != inUse || !slices.Contains(s.Families(), family) {
-				lines = append(lines, fmt.Sprintf("%s: chain %s is in force in %s although it is not in use: the next sync removes it", family, p.chain, p.kind))
+				found.Add(backend.ObjectChain, backend.ProblemUnexpected, "%s is in force in %s although it is not in use: the next sync removes it (%s)", p.chain, p.kind, family)
 			}
 		}
 	}
-	return lines
+	return found
 }

@@ -27,6 +27,7 @@ type Node struct {
 	owner    bool
 	defaults policy.Settings
 	records  attachment.Store
+	optOuts  attachment.Store
 	runtime  Runtime
 	// runtimeKnown are the attachments that the runtime knew at the last Sync that asked it.
 	runtimeKnown map[attachment.ID]bool
@@ -82,6 +83,7 @@ func New(o Options) *Node {
 		n.log = slog.New(slog.DiscardHandler)
 	}
 	n.records = attachment.Store{Dir: filepath.Join(n.stateDir, "attachments")}
+	n.optOuts = attachment.Store{Dir: filepath.Join(n.stateDir, optOutsDir)}
 	return n
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
@@ -298,7 +299,7 @@ func TestLookShowsAnotherChain(t *testing.T) {
 		if k.choice == registry.NFTables {
 			t.Skip("one table holds one agent's chains, and Apply removes others")
 		}
-		look := func() (drift []string) {
+		look := func() (drift []backend.Drift) {
 			k.in(t, func(ctx context.Context) error {
 				view, err := k.Look(ctx, policy.Default(policy.DefaultSettings()))
 				drift = view.Drift
@@ -308,14 +309,14 @@ func TestLookShowsAnotherChain(t *testing.T) {
 		}
 		k.mustSync(t)
 		if drift := look(); len(drift) > 0 {
-			t.Errorf("after a sync: %s", drift)
+			t.Errorf("after a sync: %v", drift)
 		}
 		other := k.party(func(o *Options) {
 			o.StateDir, o.DataDir, o.Choice, o.Defaults.Chain = t.TempDir(), t.TempDir(), k.choice, "OTHER"
 		})
 		k.in(t, func(ctx context.Context) error { return other.Attach(ctx, pod("pods", "a", "10.1.0.2")) })
-		if drift := look(); !strings.Contains(fmt.Sprint(drift), "chain OTHER is in force") {
-			t.Errorf("drift %s", drift)
+		if drift := look(); !strings.Contains(fmt.Sprint(drift), "OTHER is in force") {
+			t.Errorf("drift %v", drift)
 		}
 	})
 }

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -107,10 +106,6 @@ func (r *Result) write(ctx context.Context, b backend.Backend, got backend.Obser
 	if !changed {
 		return err
 	}
-	lines := b.Diff(got, want)
-	if more := len(lines) - maxRepaired; more > 0 {
-		lines = append(lines[:maxRepaired:maxRepaired], fmt.Sprintf("and %d more", more))
-	}
-	r.Repaired = lines
+	r.Repaired = b.Diff(got, want)
 	return err
 }

@@ -38,7 +38,7 @@ func (n *Node) couldAttach(ctx context.Context) error {
 	}
 	s := n.settings()
 	b, decision, err := n.current()
-	if errors.Is(err, errNotChosen) {
+	if errors.Is(err, ErrNotChosen) {
 		return n.couldChoose(decision, s)
 	}
 	if err != nil {

@@ -21,9 +21,8 @@ type Result struct {
 	Chain   string
 	Changed bool // something was written
 	Pods    int  // addresses whose traffic the policy governs
-	// Repaired says what differed from the desired state before it was written, one line per object in the backend's words; after
-	// maxRepaired lines the last one counts the rest.
-	Repaired []string
+	// Repaired says what differed from the desired state before it was written, object by object.
+	Repaired []backend.Drift
 	// PolicyChanged: another policy, or none, was in force before, so that no other program caused the difference.
 	PolicyChanged bool
 	Adopted       int // pods that the runtime knows and that were not on record
@@ -33,9 +32,6 @@ type Result struct {
 	// Former is the policy that was in force before, nil where there was none or it is the same: what EndFlows asks for.
 	Former *policy.Policy
 }
-
-// maxRepaired bounds Result.Repaired: after a table of many prefixes was deleted, all of them differ.
-const maxRepaired = 20
 
 // Sync makes the kernel equal the policy and the attachments, and persists the policy. It is the agent's one way to change
 // anything, whatever triggered it. With an error the Result says what was done until then.
@@ -68,6 +64,7 @@ func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) 
 		n.beginFlows()
 	}
 	n.setAsideUnreadable()
+	n.forgetOptOuts(func(a attachment.Attachment) bool { return a.NetNS.Gone() })
 	dropped, err := n.dropDead(ctx, p.Settings)
 	if err != nil {
 		n.log.Warn("could not remove an attachment whose network namespace is gone", "error", err)

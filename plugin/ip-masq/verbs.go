@@ -30,7 +30,7 @@ func add(args *skel.CmdArgs) error {
 	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
 	defer cancel()
 	if conf.optedOut() {
-		err = conf.node().OptOut(ctx, ownerOf(conf, args))
+		err = conf.node().OptOut(ctx, attachmentOf(conf, previous, args))
 	} else {
 		err = conf.node().Attach(ctx, attachmentOf(conf, previous, args))
 	}
@@ -130,6 +130,7 @@ func ownerOf(conf *netConf, args *skel.CmdArgs) attachment.Owner {
 func attachmentOf(conf *netConf, previous *cniresult.Result, args *skel.CmdArgs) attachment.Attachment {
 	return attachment.Attachment{
 		Owner:     ownerOf(conf, args),
+		Pod:       attachment.ParsePod(args.Args),
 		NetNS:     attachment.StatNetNS(args.Netns),
 		Addresses: previous.Addresses(args.IfName, args.Netns),
 	}

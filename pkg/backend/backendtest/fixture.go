@@ -77,8 +77,13 @@ func (f *fixture) apply(got backend.Observed, want ruleset.State) (changed bool,
 // sync observes and applies, and reports whether that wrote.
 func (f *fixture) sync(want ruleset.State) bool {
 	f.Helper()
-	changed, err := f.apply(f.observe(), want)
+	got := f.observe()
+	drift := f.backend.Diff(got, want)
+	changed, err := f.apply(got, want)
 	f.must(err, "Apply")
+	if changed != (len(drift) > 0) {
+		f.Errorf("Apply wrote: %t, and Diff told %q", changed, drift)
+	}
 	return changed
 }
 

@@ -129,15 +129,3 @@ func ownChains(s policy.Settings) []string {
 	}
 	return []string{s.Chain, s.PodsChain()}
 }
-
-// Diff lists what Apply would send, in the words of iptables-restore.
-func (b *Backend) Diff(got backend.Observed, want ruleset.State) []string {
-	raw, _ := got.Raw.(readings)
-	var lines []string
-	for _, table := range want.Tables {
-		for _, line := range plans(b.kind, want, table, raw[table.Family]).describe() {
-			lines = append(lines, fmt.Sprintf("%s: %s", table.Family, line))
-		}
-	}
-	return lines
-}

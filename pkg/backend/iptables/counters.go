@@ -3,6 +3,7 @@ package iptables
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,13 +28,27 @@ func (b *Backend) Counters(ctx context.Context, s policy.Settings, family policy
 	return counters, nil
 }
 
-// counterOf takes the counters out of a rule.
+// counterOf takes the counters out of a rule, and reads what the rule decides.
 func counterOf(r rule) backend.Counter {
-	i := slices.Index(r, "-c")
-	if i < 0 || i+2 >= len(r) {
-		return backend.Counter{Rule: r.String()}
+	c := backend.Counter{Verdict: verdictOf(r)}
+	if prefix, err := netip.ParsePrefix(r.value("-d")); err == nil {
+		c.Prefix = prefix
 	}
-	packets, _ := strconv.ParseUint(r[i+1], 10, 64)
-	bytes, _ := strconv.ParseUint(r[i+2], 10, 64)
-	return backend.Counter{Rule: slices.Delete(slices.Clone(r), i, i+3).String(), Packets: packets, Bytes: bytes}
+	if i := slices.Index(r, "-c"); i >= 0 && i+2 < len(r) {
+		c.Packets, _ = strconv.ParseUint(r[i+1], 10, 64)
+		c.Bytes, _ = strconv.ParseUint(r[i+2], 10, 64)
+		r = slices.Delete(slices.Clone(r), i, i+3)
+	}
+	c.Rule = r.String()
+	return c
+}
+
+func verdictOf(r rule) policy.Verdict {
+	switch r.target() {
+	case "RETURN":
+		return policy.Keep
+	case "MASQUERADE":
+		return policy.Masquerade
+	}
+	return ""
 }

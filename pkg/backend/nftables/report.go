@@ -8,33 +8,11 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
-	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
-// Diff tells the steps of the plan, with the members of sets one by one.
-func (b *Backend) Diff(got backend.Observed, want ruleset.State) []string {
-	now, observed := got.Raw.(*reading)
-	if !observed {
-		now = &reading{}
-	}
-	t := aim(want, now, b.changes)
-	objects := nfnl.NewBatch()
-	now = planTable(objects, t, now)
-	planSets(objects, t, now)
-	lines := objects.Steps()
-	for _, set := range t.sets {
-		missing, surplus := difference(set.members, now.sets[set.Name].members)
-		for _, m := range surplus {
-			lines = append(lines, fmt.Sprintf("delete %s from set %s", m, set.Name))
-		}
-		for _, m := range missing {
-			lines = append(lines, fmt.Sprintf("add %s to set %s", m, set.Name))
-		}
-	}
-	return append(lines, plans(t, now).use.Steps()...)
-}
-
-// Counters reads the rules of the shared chain that concern the family.
+// Counters reads the rules of the shared chain that concern the family. They count by verdict and not by prefix: the set of
+// destinations holds ranges that are folded of several prefixes, so that a range belongs to none of them, and a counter in each
+// element would cost memory for every processor and make elements differ that are equal.
 func (b *Backend) Counters(ctx context.Context, s policy.Settings, family policy.Family) ([]backend.Counter, error) {
 	var counters []backend.Counter
 	err := session(ctx, func(c *nfnl.Conn) error {
@@ -44,7 +22,7 @@ func (b *Backend) Counters(ctx context.Context, s policy.Settings, family policy
 				continue
 			}
 			packets, bytes := nfnl.Counted(r)
-			counters = append(counters, backend.Counter{Rule: describe(s, r), Packets: packets, Bytes: bytes})
+			counters = append(counters, backend.Counter{Rule: describe(s, r), Verdict: verdictOf(r), Packets: packets, Bytes: bytes})
 		}
 		return err
 	})
@@ -52,6 +30,16 @@ func (b *Backend) Counters(ctx context.Context, s policy.Settings, family policy
 		return nil, fmt.Errorf("read %s counters: %w", family, err)
 	}
 	return counters, nil
+}
+
+func verdictOf(r nfnl.Rule) policy.Verdict {
+	switch r.Comment {
+	case keepComment, localComment:
+		return policy.Keep
+	case masqueradeComment:
+		return policy.Masquerade
+	}
+	return ""
 }
 
 // describe finds the text of a rule that was read. One that is not ours is named by what it is made of.
@@ -63,9 +51,14 @@ func describe(s policy.Settings, r nfnl.Rule) string {
 			}
 		}
 	}
+	return expressions(r)
+}
+
+// expressions names what a rule is made of, for one whose text is not known.
+func expressions(r nfnl.Rule) string {
 	var names []string
 	for _, expr := range r.Exprs {
 		names = append(names, nfnl.ExprName(expr))
 	}
-	return "unknown rule of " + strings.Join(names, ", ")
+	return "a rule of " + strings.Join(names, ", ")
 }
