@@ -131,7 +131,9 @@ func TestMendsTable(t *testing.T) {
 		"table inet ip-masq-agent { chain zz { }; map m { type ipv4_addr : verdict; elements = { 1.2.3.4 : jump zz }; }; " +
 			"chain aa { ip saddr vmap @m; ip saddr vmap { 1.2.3.5 : goto zz }; }; }",
 		"table inet ip-masq-agent { chain idle { type filter hook forward priority 0; policy drop; }; }",
-		"table inet ip-masq-agent { set theirs { type ipv4_addr; }; chain aa { ip saddr @pods4 drop; ip6 daddr @keep6 drop; ip saddr @theirs drop; goto IP-MASQ-AGENT; }; }",
+		"add set inet ip-masq-agent theirs { type ipv4_addr; }; add chain inet ip-masq-agent aa; " + // nft 0.9.8 looks for sets only by add
+			"add rule inet ip-masq-agent aa ip saddr @pods4 drop; add rule inet ip-masq-agent aa ip6 daddr @keep6 drop; " +
+			"add rule inet ip-masq-agent aa ip saddr @theirs drop; add rule inet ip-masq-agent aa goto IP-MASQ-AGENT",
 		"delete chain inet ip-masq-agent postrouting; flush chain inet ip-masq-agent IP-MASQ-AGENT; delete set inet ip-masq-agent keep4; " +
 			"add map inet ip-masq-agent keep4 { type ipv4_addr : verdict; }",
 		"add table inet ip-masq-agent { flags dormant; }",
