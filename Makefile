@@ -65,14 +65,19 @@ soak: ## break everything at once for ten minutes, against a model (SOAK_TIME=1h
 
 fmt: ## format the Go code
 	@scripts/setup check
-	bin/tools/gofumpt -w cmd pkg plugin scripts
+	bin/tools/gofumpt -w cmd docs pkg plugin scripts tools
 
 golden: build ## rewrite the golden files from what the code does now
 	@scripts/setup test
 	@scripts/golden
 
+docs: build ## rewrite what docs/ shows of the programs: commands, keys, metrics, and what commands print (as root)
+	@scripts/setup test deploy runtime
+	@go test ./docs -count=1 -rewrite
+	@cd tools/runtime && go test . -count=1 -run '^TestPages$$' -rewrite
+
 clean: ## remove what was built
 	rm -rf bin
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test fresh kernels userlands check image release lint bench soak fmt golden clean
+.PHONY: help build demo test fresh kernels userlands check image release lint bench soak fmt golden docs clean

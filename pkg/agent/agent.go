@@ -25,11 +25,11 @@ type Program struct {
 
 // Main runs the command that the arguments name and returns the exit status.
 func (p Program) Main(args []string) int {
-	return cli.Execute(p.commands(), args, p.Stdout, p.Stderr)
+	return cli.Execute(p.Commands(), args, p.Stdout, p.Stderr)
 }
 
-// commands is the command line. The program without a command is the daemon, as the Kubernetes agent is.
-func (p Program) commands() *cobra.Command {
+// Commands is the command line. The program without a command is the daemon, as the Kubernetes agent is.
+func (p Program) Commands() *cobra.Command {
 	root := command("ip-masq-agent", "keep the kernel's masquerade rules equal to the config file",
 		func(f *flags) { f.kernel().syncing().daemon() }, p.run)
 	root.Long = "ip-masq-agent keeps the kernel's masquerade rules equal to the config file. Without a command it is the daemon.\n\n" +

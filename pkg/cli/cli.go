@@ -50,7 +50,7 @@ func (e failure) Unwrap() error { return e.error }
 
 // Execute runs the command that args name and returns the exit status. Errors go to stderr: one line for bad usage.
 func Execute(root *cobra.Command, args []string, stdout, stderr io.Writer) int {
-	prepare(root)
+	Prepare(root)
 	args, version := longFlags(root, args)
 	if version {
 		printVersion(root, stdout)
@@ -91,8 +91,8 @@ func printVersion(root *cobra.Command, stdout io.Writer) {
 	_, _ = fmt.Fprintln(stdout, root.Name(), version.String())
 }
 
-// prepare sets on a tree of commands what all of them have in common.
-func prepare(root *cobra.Command) {
+// Prepare sets on a tree of commands what all of them have in common.
+func Prepare(root *cobra.Command) {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(flagError)
 	if root.Args == nil {

@@ -11,10 +11,10 @@ import (
 )
 
 // documents are what an archive has beside the programs, files and directories of the source.
-var documents = []string{"LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md", "conf"}
+var documents = []string{"LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md", "conf", "docs"}
 
-// archive packs one directory of the given name.
-func archive(name string, src artifact.Source, programs map[string][]byte) ([]byte, error) {
+// archive packs one directory of the given name: programs, what was made from their command lines, and documents.
+func archive(name string, src artifact.Source, programs, made map[string][]byte) ([]byte, error) {
 	content := map[string][]byte{}
 	var entries []*tar.Header
 	add := func(file string, mode int64, data []byte) {
@@ -25,9 +25,12 @@ func archive(name string, src artifact.Source, programs map[string][]byte) ([]by
 	for program, data := range programs {
 		add(program, 0o755, data)
 	}
+	for file, data := range made {
+		add(file, 0o644, data)
+	}
 	for _, document := range documents {
 		err := filepath.WalkDir(document, func(file string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
+			if err != nil || d.IsDir() || path.Ext(file) == ".go" { // tests of the documents
 				return err
 			}
 			data, err := os.ReadFile(file)

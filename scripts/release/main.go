@@ -1,6 +1,6 @@
 // Command release builds what is published for a version, from the source as it is:
 //
-//	OUT/ip-masq-VERSION-linux-ARCH.tar.gz            the programs, with licence, documents and examples
+//	OUT/ip-masq-VERSION-linux-ARCH.tar.gz            the programs, with licence, documents, examples, manual pages, completions
 //	OUT/ip-masq-agent-image-VERSION-linux-ARCH.tar   the image, for docker load, podman load and ctr images import
 //	OUT/ip-masq-VERSION.spdx.json                    what is linked into the programs: the SBOM, in SPDX 2.3
 //	OUT/SHA256SUMS                                   of all of these, for sha256sum --check
@@ -76,6 +76,10 @@ func build(src artifact.Source) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	made, err := manual(src)
+	if err != nil {
+		return nil, err
+	}
 	bom := newSBOM(src)
 	for _, arch := range strings.Split(artifact.Arches, ",") {
 		programs, err := artifact.Compile(src, arch)
@@ -88,7 +92,7 @@ func build(src artifact.Source) (map[string][]byte, error) {
 			}
 		}
 		name := fmt.Sprintf("ip-masq-%s-linux-%s", src.Version, arch)
-		if files[name+".tar.gz"], err = archive(name, src, programs); err != nil {
+		if files[name+".tar.gz"], err = archive(name, src, programs, made); err != nil {
 			return nil, err
 		}
 	}

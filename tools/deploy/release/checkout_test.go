@@ -20,7 +20,7 @@ type checkout struct {
 func newCheckout(t *testing.T, dir string) checkout {
 	t.Helper()
 	for _, name := range []string{
-		"cmd", "pkg", "plugin", "scripts", "conf", "go.mod", "go.sum", "Makefile", "LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md", ".gitignore",
+		"cmd", "pkg", "plugin", "scripts", "conf", "docs", "tools/man", "go.mod", "go.sum", "Makefile", "LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md", ".gitignore",
 	} {
 		from, to := filepath.Join(root, name), filepath.Join(dir, name)
 		info, err := os.Stat(from)

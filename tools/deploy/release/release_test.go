@@ -103,6 +103,7 @@ func checkArchive(t *testing.T, arch, file string) map[string][]byte {
 			t.Errorf("%s of %s is no program for it: %v", name, arch, err)
 		}
 	}
+	checkManual(t, got)
 	if diff := cmp.Diff(documents(t), sortedKeys(got)); diff != "" {
 		t.Errorf("%s beside the programs (-want +got)\n%s", base, diff)
 	}
@@ -114,19 +115,41 @@ func checkArchive(t *testing.T, arch, file string) map[string][]byte {
 	return found
 }
 
+// checkManual takes the manual pages and completions out of an archive's files: those of every command are there, and a bash
+// that reads its completion offers commands.
+func checkManual(t *testing.T, got map[string][]byte) {
+	t.Helper()
+	for name, word := range map[string]string{
+		"man/man8/ip-masq-agent.8": "v0.1.0", "man/man8/ip-masq-agent-status.8": "ip-masq-agent status",
+		"man/man8/ip-masq-installer-install.8": "cni-conf-dir", "completions/ip-masq-agent.bash": "complete ",
+		"completions/_ip-masq-agent": "#compdef ip-masq-agent", "completions/ip-masq-installer.fish": "complete -c ip-masq-installer",
+	} {
+		if !bytes.Contains(bytes.ReplaceAll(got[name], []byte(`\-`), []byte("-")), []byte(word)) {
+			t.Errorf("%s has not the word %q:\n%.300s", name, word, got[name])
+		}
+	}
+	for name := range got {
+		if strings.HasPrefix(name, "man/") || strings.HasPrefix(name, "completions/") {
+			delete(got, name)
+		}
+	}
+}
+
 // documents are the files that an archive has beside the programs.
 func documents(t *testing.T) []string {
 	t.Helper()
 	names := []string{"LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md"}
-	err := filepath.WalkDir(filepath.Join(root, "conf"), func(file string, d os.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			rel, _ := filepath.Rel(root, file)
-			names = append(names, filepath.ToSlash(rel))
+	for _, dir := range []string{"conf", "docs"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(file string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && path.Ext(file) != ".go" {
+				rel, _ := filepath.Rel(root, file)
+				names = append(names, filepath.ToSlash(rel))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	slices.Sort(names)
 	return names
