@@ -17,6 +17,12 @@ func Limit(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * factor())
 }
 
+// Crowd is how many programs a test runs at once: n, or a part of it in an emulator. The programs wait for each other, and the
+// product's own limits (iptables' -w) do not know the factor.
+func Crowd(n int) int {
+	return max(2, int(float64(n)/factor()))
+}
+
 // factor panics on a value that is no number from 1 on: a wrong limit would make tests pass, or fail, for no reason.
 var factor = sync.OnceValue(func() float64 {
 	text := os.Getenv(envFactor)

@@ -12,11 +12,11 @@ import (
 // TestLimit starts this test binary again, because the factor is read once per process.
 func TestLimit(t *testing.T) {
 	if os.Getenv("LIMIT_TEST") != "" {
-		fmt.Println("limit", Limit(time.Second))
+		fmt.Printf("limit %s, crowd %d\n", Limit(time.Second), Crowd(50))
 		return
 	}
 	for value, want := range map[string]string{
-		"": "limit 1s\n", "1": "limit 1s\n", "2.5": "limit 2.5s\n",
+		"": "limit 1s, crowd 50\n", "1": "limit 1s, crowd 50\n", "2.5": "limit 2.5s, crowd 20\n", "100": "limit 1m40s, crowd 2\n",
 		"0.5": "want a number", "ten": "want a number", "NaN": "want a number", "-1": "want a number",
 	} {
 		again := exec.Command("/proc/self/exe", "-test.run=^TestLimit$")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
@@ -111,9 +112,9 @@ func detachNothing(f *fixture) {
 }
 
 // crowd is how many plugins run at once.
-const crowd = 50
+var crowd = netnstest.Crowd(50)
 
-// all makes a call for each of 50 pods at the same time.
+// all makes a call for each pod of a crowd at the same time.
 func (f *fixture) all(doing string, call func(a attachment.Attachment) error) {
 	f.Helper()
 	failures := make([]error, crowd)
@@ -127,11 +128,11 @@ func (f *fixture) all(doing string, call func(a attachment.Attachment) error) {
 
 func parallel(f *fixture) {
 	f.sync(f.state(f.policy()))
-	f.all("50 times Attach", f.attach)
+	f.all("at once, Attach", f.attach)
 	if pods := f.observe().Pods(); len(pods) != crowd*len(f.s.Families()) {
 		f.Errorf("%d pods after %d Attach", len(pods), crowd)
 	}
-	f.all("50 times hand-over, then Detach", func(a attachment.Attachment) error {
+	f.all("at once, hand-over, then Detach", func(a attachment.Attachment) error {
 		if err := f.attach(heir(a)); err != nil {
 			return fmt.Errorf("attach of the next owner: %w", err)
 		}
@@ -150,7 +151,7 @@ func parallel(f *fixture) {
 			f.Errorf("left of a former owner: %v", pod)
 		}
 	}
-	f.all("50 times Detach", func(a attachment.Attachment) error { return f.detach(heir(a), ruleset.Pods(heir(a))...) })
+	f.all("at once, Detach", func(a attachment.Attachment) error { return f.detach(heir(a), ruleset.Pods(heir(a))...) })
 	if pods := f.observe().Pods(); len(pods) != 0 {
 		f.Errorf("left: %v", pods)
 	}
@@ -161,8 +162,8 @@ func parallelUnrecorded(f *fixture) {
 		f.Skip("iptables-nft 1.8.9 lists a chain in several reads and misses rules while others are deleted")
 	}
 	f.sync(f.state(f.policy()))
-	f.all("50 times Attach", f.attach)
-	f.all("50 times Detach without a record", func(a attachment.Attachment) error { return f.detach(a) })
+	f.all("at once, Attach", f.attach)
+	f.all("at once, Detach without a record", func(a attachment.Attachment) error { return f.detach(a) })
 	if pods := f.observe().Pods(); len(pods) != 0 {
 		f.Errorf("left: %v", pods)
 	}
