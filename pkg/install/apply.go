@@ -44,6 +44,34 @@ func (c *change) stage() (*stagedChange, error) {
 	return s, nil
 }
 
+// stagedPlan is a plan on its way: all of it is staged before the first part is committed.
+type stagedPlan []*stagedChange
+
+func (p plan) stage() (staged stagedPlan, err error) {
+	for _, c := range p {
+		s, err := c.stage()
+		if err != nil {
+			staged.discard()
+			return nil, err
+		}
+		staged = append(staged, s)
+	}
+	return staged, nil
+}
+
+// sweep removes what a killed run left beside lists in other directories than the runtime's.
+func (p plan) sweep() {
+	for _, c := range p {
+		atomicfile.Sweep(filepath.Dir(c.path))
+	}
+}
+
+func (s stagedPlan) discard() {
+	for _, c := range s {
+		c.discard()
+	}
+}
+
 // discard takes back what was not committed.
 func (s *stagedChange) discard() {
 	s.file.Discard()

@@ -27,9 +27,12 @@ type Options struct {
 	ConfFile                  string
 	Entry                     []byte // nil: the default, or what is there
 	AllowIPMasq               bool
+	Force                     bool // also where the rules will not see the pods' packets
 	DryRun                    bool
 	MetricsAddress            string
 	Logging                   cli.Logging
+
+	otherConfDirs []string // nil: runtimeDirs
 }
 
 // Command is the program's command line.
@@ -47,7 +50,9 @@ func Command() *cobra.Command {
 	}
 	root.AddCommand(
 		verb("install", "install the plugin, and its entry in the conflist", func(ctx context.Context, c *cobra.Command, o Options) error {
-			i := &installer{Options: o, print: printer(c)}
+			i := &installer{Options: o, print: printer(c), warn: func(line string) {
+				_, _ = fmt.Fprintln(c.ErrOrStderr(), "warning: "+line)
+			}}
 			if o.DryRun {
 				return i.preview(ctx, c.OutOrStdout())
 			}
@@ -90,6 +95,7 @@ func verb(name, short string, run func(context.Context, *cobra.Command, Options)
 	f.StringVar(&o.ConfFile, "conf-file", "", "`name` of the file in --cni-conf-dir to edit (default: the one that the runtime loads)")
 	f.StringVar(&entry, "entry", "", "the whole entry of ip-masq, as `JSON` (default: the one that is there, or "+defaultEntry+")")
 	f.BoolVar(&o.AllowIPMasq, "allow-ipmasq", false, "accept a list whose main plugin masquerades by itself")
+	f.BoolVar(&o.Force, "force", false, "accept a list whose pods' packets never meet the node's rules (macvlan, ipvlan in L2 mode, host-device, SR-IOV)")
 	if name == "watch" {
 		cli.Address(f, &o.MetricsAddress, "metrics-bind-address", paths.InstallerAddress, "`address` for /readyz, /livez, /healthz and /metrics; empty serves nothing")
 		o.Logging.Register(f)

@@ -19,6 +19,8 @@ import (
 type installer struct {
 	Options
 	print func(line string)
+	// warn takes one line about what the operator should know before the first change.
+	warn func(line string)
 	// watching ends a pass at its first change, because a loop looks again at its own pace; and it keeps the plugin on the node
 	// also while the network is missing or broken, because pods that are there already need it.
 	watching bool
@@ -40,6 +42,9 @@ func (i *installer) pass(ctx context.Context) (changed string, err error) {
 	defer unlock()
 	atomicfile.Sweep(i.BinDir)
 	atomicfile.Sweep(i.ConfDir)
+	if plan, err := i.planInstall(); err == nil {
+		plan.sweep()
+	}
 	for range passes {
 		var file string
 		file, err = i.step(ctx)
@@ -69,18 +74,23 @@ func (i *installer) step(ctx context.Context) (changed string, err error) {
 		return "", errors.Join(planErr, err)
 	}
 	defer binary.Discard()
-	var file *stagedChange
+	var files stagedPlan
 	if !pluginOnly {
 		if err := plan.speaks(versions); err != nil {
 			return "", err
 		}
-		if file, err = plan.stage(); err != nil {
+		if files, err = plan.stage(); err != nil {
 			return "", err
 		}
-		defer file.discard()
+		defer files.discard()
 	}
 	if err := ctx.Err(); err != nil {
 		return "", fmt.Errorf("interrupted, nothing was changed: %w", err)
+	}
+	if !plan.isNothing() {
+		for _, line := range plan.warnings() {
+			i.warn(line)
+		}
 	}
 	if binary != nil {
 		if err := binary.Commit(); err != nil {
@@ -92,12 +102,14 @@ func (i *installer) step(ctx context.Context) (changed string, err error) {
 	if pluginOnly {
 		return changed, planErr
 	}
-	if err := file.commit(); err != nil {
-		return changed, err
-	}
-	if !plan.isNothing() {
-		changed = plan.loaded()
-		i.print(plan.done())
+	for _, file := range files {
+		if err := file.commit(); err != nil {
+			return changed, err
+		}
+		if !file.isNothing() {
+			changed = file.loaded()
+			i.print(file.done())
+		}
 	}
 	i.versions = versions
 	i.state = fmt.Sprintf("%s names ip-masq, and %s answers", plan.loaded(), i.target())
@@ -125,6 +137,11 @@ func (i *installer) preview(ctx context.Context, to io.Writer) error {
 	if !same {
 		_, _ = fmt.Fprintf(to, "# install %s as %s\n", i.source(), i.target())
 	}
-	plan.show(to)
+	for _, line := range plan.warnings() {
+		i.warn(line)
+	}
+	for _, c := range plan {
+		c.show(to)
+	}
 	return nil
 }

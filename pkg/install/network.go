@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/fingerprint"
 )
 
@@ -117,32 +118,50 @@ func candidates(dir string) ([]string, error) {
 	return names, nil
 }
 
-// find chooses the file to edit: the one that the runtime loads, or the one that was named.
-func (o Options) find() (*network, error) {
+// find chooses the list to edit: the one that the runtime loads, or the one that was named. multus is the file in which multus has a
+// copy of that list, nil where there is none; where the list is nothing but that copy, it has the same path.
+func (o Options) find() (list, multus *network, err error) {
 	names, err := candidates(o.ConfDir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if len(names) == 0 && o.ConfFile == "" {
+		return nil, nil, notNow("there is no network in %s yet; ip-masq chains behind one and makes none", o.ConfDir)
 	}
 	if o.ConfFile != "" {
-		return o.named(names)
+		if list, err = o.named(names); err != nil {
+			return nil, nil, err
+		}
+		first, err := o.load(filepath.Join(o.ConfDir, names[0]))
+		if err == nil && isMultus(first) && first.hasCopyOf(list) {
+			return list, first, nil
+		}
+		return list, nil, nil
 	}
-	if len(names) == 0 {
-		return nil, notNow("there is no network in %s yet; ip-masq chains behind one and makes none", o.ConfDir)
-	}
-	first, err := o.load(names[0])
+	first, err := o.load(filepath.Join(o.ConfDir, names[0]))
 	if err != nil || !isMultus(first) {
-		return first, err
+		return first, nil, err
 	}
-	return o.delegate(first, names[1:])
+	list, err = o.delegate(first, names[1:])
+	inside, copyErr := first.copied()
+	switch {
+	case copyErr != nil:
+		return list, nil, err
+	case err != nil:
+		return inside, first, nil // there is no other file: what multus has inside is all that it calls
+	case first.hasCopyOf(list):
+		return list, first, nil
+	}
+	return list, nil, nil
 }
 
 // named is the file of --conf-file, or the list that an earlier run made of it.
 func (o Options) named(names []string) (*network, error) {
 	if slices.Contains(names, o.ConfFile) {
-		return o.load(o.ConfFile)
+		return o.load(filepath.Join(o.ConfDir, o.ConfFile))
 	}
 	if list := listName(o.ConfFile); isSingle(o.ConfFile) && slices.Contains(names, list) {
-		n, err := o.load(list)
+		n, err := o.load(filepath.Join(o.ConfDir, list))
 		if err == nil && stringOf(n.list.keys[convertedKey]) == o.ConfFile {
 			return n, nil
 		}
@@ -151,8 +170,8 @@ func (o Options) named(names []string) (*network, error) {
 }
 
 // load reads a network and refuses one that the runtime would not load: it is its owner's to complete.
-func (o Options) load(name string) (*network, error) {
-	n, err := readNetwork(filepath.Join(o.ConfDir, name))
+func (o Options) load(path string) (*network, error) {
+	n, err := readNetwork(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, notNow("%w", err)
 	}
@@ -171,52 +190,13 @@ func (o Options) load(name string) (*network, error) {
 	return n, nil
 }
 
-// isMultus recognises multus, which hands the pod on to other networks: an entry in its own file would be lost, because
-// multus generates it, and would see only what multus returns.
-func isMultus(n *network) bool {
-	return n.list.entries[0].Type == "multus" || n.list.entries[0].Type == "multus-shim"
-}
-
-// delegate finds the network that multus calls for every pod: it names it by file, by directory or by network, or has a copy
-// of it inside, which it makes again when the file changes.
-func (o Options) delegate(multus *network, others []string) (*network, error) {
-	wanted := multus.delegateName()
-	for _, name := range others {
-		byFile := filepath.Base(wanted) == name
-		n, err := o.load(name)
-		switch {
-		case byFile && err != nil:
-			return nil, err
-		case byFile && isSingle(name):
-			return nil, fmt.Errorf("multus (%s) names %s, which must go on as a list; make it a %s, name that to multus, or choose a file with --conf-file", multus.path, n.path, listExt)
-		case err == nil && !isMultus(n) && (byFile || wanted == stringOf(n.list.keys["name"])):
-			return n, nil
-		}
-	}
-	return nil, fmt.Errorf("the runtime loads %s, which is multus, and none of the other files in %s is the network that it delegates to (%q); name that with --conf-file",
-		multus.path, o.ConfDir, wanted)
-}
-
-func (n *network) delegateName() string {
-	conf := n.list.keys
-	if plugins, isList := conf["plugins"].([]any); isList {
-		conf, _ = plugins[0].(map[string]any)
-	}
-	if name := stringOf(conf["clusterNetwork"]); name != "" {
-		return strings.TrimRight(name, "/")
-	}
-	delegates, _ := conf["delegates"].([]any)
-	if len(delegates) == 0 {
-		return ""
-	}
-	first, _ := delegates[0].(map[string]any)
-	return stringOf(first["name"])
-}
-
 // acceptable refuses a network that the plugin would not serve as its owner expects.
 func (o Options) acceptable(n *network) error {
 	if len(n.list.own()) == len(n.list.entries) {
 		return fmt.Errorf("%s: %w", n.path, errAlone)
+	}
+	if kind := n.list.entries[0].bypasses(); kind != "" && !o.Force {
+		return fmt.Errorf("%s: %s; install it all the same with --force", n.path, attachment.Bypassing(kind))
 	}
 	for _, e := range n.list.entries {
 		if key := e.masquerades(); key != "" && !o.AllowIPMasq {

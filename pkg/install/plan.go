@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // change is what shall become of one file of the conf directory, a value that can be compared, printed, or carried out. It may
@@ -18,6 +19,33 @@ type change struct {
 	to    string // the name under which the file goes on, where that is another one
 	over  bool   // a former conversion is under that name, and is replaced
 	drop  bool   // the file is removed: what is under that name has all of it
+	copy  bool   // what is edited is the copy of the list that multus keeps in its own configuration
+}
+
+// plan is what install has to do in the conf directory: to the list, and to the copy of it that multus may keep. It is never
+// empty where there was no error.
+type plan []*change
+
+func (p plan) isNothing() bool {
+	return !slices.ContainsFunc(p, func(c *change) bool { return !c.isNothing() })
+}
+
+// loaded is the file that the runtime, or multus, has the list from.
+func (p plan) loaded() string { return p[0].loaded() }
+
+// unlike is the first file that is not what it should be.
+func (p plan) unlike() string {
+	i := slices.IndexFunc(p, func(c *change) bool { return !c.isNothing() })
+	return p[max(i, 0)].path
+}
+
+func (p plan) speaks(versions []string) error { return p[0].speaks(versions) }
+
+func (p plan) warnings() []string {
+	if len(p) == 0 {
+		return nil
+	}
+	return p[0].warnings()
 }
 
 func (c *change) isNothing() bool { return c.to == "" && bytes.Equal(c.after, c.raw) }
@@ -43,6 +71,8 @@ func (c *change) done() string {
 	switch {
 	case c.to != "":
 		return fmt.Sprintf("%s: goes on as %s", c.path, c.to)
+	case c.copy:
+		return fmt.Sprintf("%s: edited; it has a copy of the list, which multus makes when it starts", c.path)
 	case c.isLink():
 		return fmt.Sprintf("%s: edited in %s", c.path, c.real)
 	}
@@ -60,15 +90,40 @@ func (c *change) show(to io.Writer) {
 }
 
 // planInstall reads and decides what is to be done; it writes nothing.
-func (o Options) planInstall() (*change, error) {
-	n, err := o.find()
+func (o Options) planInstall() (plan, error) {
+	n, multus, err := o.find()
 	if err != nil {
 		return nil, err
 	}
 	if err := o.acceptable(n); err != nil {
 		return nil, err
 	}
-	c := &change{network: n}
+	if multus == nil {
+		c, err := o.planList(n)
+		return plan{c}, err
+	}
+	copied := &change{network: multus, copy: true}
+	if n.path == multus.path {
+		copied.after, err = insertIntoCopy(multus.raw, n.name(), o.Entry)
+		return plan{copied}, err
+	}
+	c, err := o.planList(n)
+	if err != nil {
+		return nil, err
+	}
+	entry := o.Entry
+	if list, err := scan(c.after); err == nil && entry == nil {
+		entry = list.text(list.own()[0])
+	}
+	if copied.after, err = insertIntoCopy(multus.raw, n.name(), entry); err != nil {
+		return nil, fmt.Errorf("%s: the copy of %s: %w", multus.path, n.path, err)
+	}
+	return plan{c, copied}, nil
+}
+
+// planList is the change of the list itself.
+func (o Options) planList(n *network) (c *change, err error) {
+	c = &change{network: n}
 	if isSingle(n.path) {
 		err = o.planConversion(c)
 	} else {
@@ -83,6 +138,10 @@ func (o Options) planInstall() (*change, error) {
 // planConversion turns X.conf into X.conflist. An X.conflist that is there can only be one that an earlier run made: it was
 // killed before it took X.conf away, or X.conf was written again since.
 func (o Options) planConversion(c *change) error {
+	if by := o.namedBy(c.path); by != "" {
+		return fmt.Errorf("%s names it by its path, so it must keep its name, under which there is no room for a second plugin; make it a list (%s), name that there, and install again; or let the agent work without the plugin (--sources=all)",
+			by, listName(c.name()))
+	}
 	if c.isLink() {
 		return fmt.Errorf("it is a symlink to a single plugin's configuration, which has no room for a second one; make it a %s", listExt)
 	}
@@ -126,6 +185,11 @@ func (o Options) planRemoval() (*removal, error) {
 		if err := r.add(filepath.Join(o.ConfDir, name)); err != nil {
 			return nil, err
 		}
+		if path := o.delegateElsewhere(name); path != "" {
+			if err := r.add(path); err != nil {
+				return nil, err
+			}
+		}
 	}
 	// libcni 1.3 and later find further plugins of a network one directory down.
 	paths, _ := filepath.Glob(filepath.Join(o.ConfDir, "*", "*.conf"))
@@ -154,11 +218,17 @@ func (r *removal) add(path string) error {
 		return nil
 	}
 	c := &change{network: n, after: n.raw}
-	if len(n.list.own()) > 0 {
+	switch {
+	case len(n.list.own()) > 0:
 		if err := c.takeOut(); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 		r.changes = append(r.changes, c)
+	case isMultus(n):
+		if after, err := removeFromCopy(n.raw); err == nil && !bytes.Equal(after, n.raw) {
+			c.after, c.copy = after, true
+			r.changes = append(r.changes, c)
+		}
 	}
 	if namesPlugin(c.after) {
 		r.reasons = append(r.reasons, path+" names ip-masq inside another plugin's configuration, which is for its owner to change")

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,29 +101,46 @@ func (i *installer) stillNeeded(reasons []string) error {
 	if err != nil || attachments == 0 {
 		return err
 	}
-	return notNow("the entry is out, but %d pods (%d attachments in %s, such as %s) still name the plugin: %s stays, so that they can be deleted; run uninstall again when they are gone",
-		pods, attachments, i.resultsDir(), example, i.target())
+	return notNow("the entry is out, but %d pods (%d attachments, such as %s) still name the plugin: %s stays, so that they can be deleted; run uninstall again when they are gone",
+		pods, attachments, example, i.target())
 }
 
-func (o Options) resultsDir() string { return filepath.Join(o.CacheDir, "results") }
+// resultsDirs are the runtime's cache, and multus's: it calls the plugins of a network itself, and deletes by what it cached.
+func (o Options) resultsDirs() []string {
+	dirs := []string{filepath.Join(o.CacheDir, "results"), filepath.Join(o.CacheDir, "multus", "results")}
+	names, _ := candidates(o.ConfDir)
+	for _, name := range names {
+		n, err := readNetwork(filepath.Join(o.ConfDir, name))
+		if err != nil || n.understand() != nil || !isMultus(n) {
+			continue
+		}
+		if dir := filepath.Join(stringOf(n.multusConf()["cniDir"]), "results"); filepath.IsAbs(dir) && !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
 
 // attached counts the pods whose deletion will call the plugin: libcni caches the list that a pod was attached by, and CRI-O
 // replays that on DEL, whatever the file says by then. A pod has an attachment for each of its networks.
 func (o Options) attached() (pods, attachments int, example string, err error) {
-	files, err := os.ReadDir(o.resultsDir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, 0, "", fmt.Errorf("read the runtime's attachments (--cni-cache-dir): %w", err)
-	}
 	containers := map[string]bool{}
-	for _, file := range files {
-		var cached struct {
-			Config      []byte `json:"config"`
-			ContainerID string `json:"containerId"`
+	for _, dir := range o.resultsDirs() {
+		files, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, 0, "", fmt.Errorf("read the runtime's attachments (--cni-cache-dir): %w", err)
 		}
-		raw, err := os.ReadFile(filepath.Join(o.resultsDir(), file.Name()))
-		if err == nil && json.Unmarshal(raw, &cached) == nil && namesPlugin(cached.Config) {
-			attachments, example = attachments+1, file.Name()
-			containers[cached.ContainerID] = true
+		for _, file := range files {
+			var cached struct {
+				Config      []byte `json:"config"`
+				ContainerID string `json:"containerId"`
+			}
+			path := filepath.Join(dir, file.Name())
+			raw, err := os.ReadFile(path)
+			if err == nil && json.Unmarshal(raw, &cached) == nil && namesPlugin(cached.Config) {
+				attachments, example = attachments+1, path
+				containers[cached.ContainerID] = true
+			}
 		}
 	}
 	return len(containers), attachments, example, nil

@@ -60,8 +60,8 @@ func TestUninstallWithPods(t *testing.T) {
 	h.cached("three", bridgeList)
 	h.must(os.WriteFile(filepath.Join(h.cache, "results", "half"), []byte(`{"kind":"cniCa`), 0o600))
 	h.must(os.WriteFile(first+"-net1", []byte(h.read(first)), 0o600)) // the same pod's second network
-	h.want(3, "(3 attachments stays", "uninstall")
-	if r := h.want(3, "", "uninstall"); !strings.Contains(r.stderr, "but 2 pods (3 attachments in "+h.cache) {
+	h.want(3, "(3 attachments, stays", "uninstall")
+	if r := h.want(3, "", "uninstall"); !strings.Contains(r.stderr, "but 2 pods (3 attachments, such as "+h.cache) {
 		t.Errorf("it does not count the pods: %s", r.stderr)
 	}
 	h.must(os.Remove(first + "-net1"))
@@ -70,9 +70,19 @@ func TestUninstallWithPods(t *testing.T) {
 	}
 	h.must(h.answers())
 	h.must(os.Remove(first))
-	h.want(3, "(1 attachments", "uninstall", "--dry-run")
-	h.want(3, "(1 attachments", "uninstall")
+	h.want(3, "(1 attachments,", "uninstall", "--dry-run")
+	h.want(3, "(1 attachments,", "uninstall")
 	h.must(os.Remove(second))
+	// Multus has a cache of its own, for each of the places that it can be told.
+	elsewhere := filepath.Join(filepath.Dir(h.cache), "elsewhere")
+	h.write("20-multus.conf", `{"name":"m","cniVersion":"1.0.0","type":"multus","clusterNetwork":"pods","cniDir":"`+elsewhere+`"}`)
+	for _, dir := range []string{filepath.Join(h.cache, "multus"), elsewhere} {
+		other := *h
+		other.cache = dir
+		path := other.cached("one", listOf(v1, `{"type":"ip-masq"}`))
+		h.want(3, "(1 attachments, "+path, "uninstall")
+		h.must(os.Remove(path))
+	}
 	h.want(0, "", "uninstall")
 	if exists(h.target()) {
 		t.Error("the plugin is still there")

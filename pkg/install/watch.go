@@ -38,6 +38,9 @@ type watcher struct {
 	pace    pace
 	lock    *filelock.Lock // keeps uninstall off the node
 
+	// elsewhere is the list that multus names in another directory, empty where the list is in the runtime's.
+	elsewhere string
+
 	seen     string    // fingerprint of the last look
 	moved    time.Time // when that was new
 	looked   time.Time
@@ -53,7 +56,14 @@ func newWatcher(o Options, stderr io.Writer) *watcher {
 	w.metrics = probes.NewMetrics("ip_masq_installer_", w.health)
 	w.countWrites(0)
 	w.countFights(0)
-	w.installer = &installer{Options: o, watching: true, print: func(line string) {
+	warned := map[string]bool{}
+	warn := func(line string) {
+		if !warned[line] {
+			w.log.Warn(line)
+		}
+		warned[line] = true
+	}
+	w.installer = &installer{Options: o, watching: true, warn: warn, print: func(line string) {
 		if w.fight.file != "" {
 			w.log.Log(context.Background(), cli.V(2), line) // the fight itself is in the log, once
 			return
@@ -127,6 +137,9 @@ func (w *watcher) fingerprint() string {
 	for _, name := range names {
 		b.WriteString("\n" + name + " " + fingerprint.Of(filepath.Join(w.ConfDir, name)))
 	}
+	if w.elsewhere != "" {
+		b.WriteString("\n" + w.elsewhere + " " + fingerprint.Of(w.elsewhere))
+	}
 	return b.String()
 }
 
@@ -159,6 +172,9 @@ func (w *watcher) turn(ctx context.Context, now time.Time) {
 // look reads, and says what a pass would do, and what only another program or a person can repair.
 func (w *watcher) look() (todo, blocked error) {
 	plan, err := w.planInstall()
+	if err == nil && filepath.Dir(plan.loaded()) != w.ConfDir {
+		w.elsewhere = plan.loaded()
+	}
 	if err != nil && !errors.Is(err, errNotNow) {
 		return nil, err
 	}
@@ -171,7 +187,7 @@ func (w *watcher) look() (todo, blocked error) {
 	case err != nil:
 		return nil, err
 	case !plan.isNothing():
-		return errors.New(plan.path + " does not name ip-masq as it should: last, and once"), nil
+		return errors.New(plan.unlike() + " does not name ip-masq as it should: last, and once"), nil
 	case !w.proved:
 		return errors.New(w.target() + " has not been run yet to see whether it answers"), nil
 	}
