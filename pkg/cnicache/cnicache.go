@@ -38,7 +38,7 @@ type Entry struct {
 // libcni writes in place, so that a file is completed, and a conflist edited, without a change of its directory.
 func (c Cache) Stamp() string {
 	var b strings.Builder
-	for _, dir := range []string{c.resultsDir(), c.ConfDir} {
+	for _, dir := range append(c.Dirs(), c.ConfDir) {
 		files, err := os.ReadDir(dir)
 		fmt.Fprintln(&b, len(files), err)
 		for _, file := range files {
@@ -58,31 +58,39 @@ type Listing struct {
 
 // List reads the cache, entries of both formats. The error is fs.ErrNotExist where there is no cache: then nothing is known of
 // any attachment, which is not the same as that there are none.
-func (c Cache) List() (Listing, error) {
-	files, err := os.ReadDir(c.resultsDir())
-	if err != nil {
-		return Listing{}, fmt.Errorf("read the result cache: %w", err)
-	}
+func (c Cache) List() (list Listing, err error) {
 	networks := c.networks()
-	var list Listing
+	for i, dir := range c.Dirs() {
+		if err := list.read(dir, networks); err != nil && (i == 0 || !errors.Is(err, fs.ErrNotExist)) {
+			return Listing{}, fmt.Errorf("read the result cache: %w", err)
+		}
+	}
+	return list, nil
+}
+
+func (l *Listing) read(dir string, networks map[string]network) error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
 	for _, file := range files {
 		if file.IsDir() {
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join(c.resultsDir(), file.Name()))
+		data, err := os.ReadFile(filepath.Join(dir, file.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // deleted while we read the directory
 		}
 		if err != nil {
-			return Listing{}, fmt.Errorf("read the result cache: %w", err)
+			return err
 		}
 		if entry, ok := parse(file.Name(), data, networks); ok {
-			list.Entries = append(list.Entries, entry)
+			l.Entries = append(l.Entries, entry)
 		} else {
-			list.Unread = append(list.Unread, file.Name())
+			l.Unread = append(l.Unread, file.Name())
 		}
 	}
-	return list, nil
+	return nil
 }
 
 func (c Cache) resultsDir() string { return filepath.Join(c.Dir, "results") }

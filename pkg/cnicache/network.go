@@ -17,27 +17,32 @@ type network struct {
 // pluginType is the plugin's type in a conflist.
 const pluginType = "ip-masq"
 
-// networks reads the conflists, the single-plugin form included. Files that cannot be read name no network.
+// networks reads the conflists, the single-plugin form and those that multus has inside included. Files that cannot be read name no
+// network, and the first of a name counts, as for the runtime.
 func (c Cache) networks() map[string]network {
 	found := map[string]network{}
-	files, err := os.ReadDir(c.ConfDir)
-	if err != nil {
-		return found
+	for _, data := range c.conflists() {
+		for _, list := range append([]json.RawMessage{data}, delegates(data)...) {
+			if n, ok := parseNetwork(list); ok && found[n.name].name == "" {
+				found[n.name] = n
+			}
+		}
 	}
+	return found
+}
+
+// conflists are the texts of the files that a runtime would look at, in its order.
+func (c Cache) conflists() (texts [][]byte) {
+	files, _ := os.ReadDir(c.ConfDir)
 	for _, file := range files {
 		if !slices.Contains([]string{".conflist", ".conf", ".json"}, filepath.Ext(file.Name())) {
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join(c.ConfDir, file.Name()))
-		if err != nil {
-			continue
-		}
-		// The first file of a name counts, as for the runtime.
-		if n, ok := parseNetwork(data); ok && found[n.name].name == "" {
-			found[n.name] = n
+		if data, err := os.ReadFile(filepath.Join(c.ConfDir, file.Name())); err == nil {
+			texts = append(texts, data)
 		}
 	}
-	return found
+	return texts
 }
 
 func parseNetwork(data []byte) (network, bool) {

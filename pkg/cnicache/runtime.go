@@ -1,14 +1,25 @@
 package cnicache
 
 import (
+	"os"
 	"path/filepath"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 )
 
-// File names the file in which the cache in dir keeps an attachment (libcni/api.go, getCacheFilePath; every version).
+// File names the file in which the cache in dir keeps an attachment (libcni/api.go, getCacheFilePath; every version): multus's,
+// where the attachment is in that one.
 func File(dir string, o attachment.Owner) string {
-	return filepath.Join(Cache{Dir: dir}.resultsDir(), o.Network+"-"+o.ContainerID+"-"+o.IfName)
+	name := o.Network + "-" + o.ContainerID + "-" + o.IfName
+	if path := filepath.Join(dir, multusDir, "results", name); exists(path) {
+		return path
+	}
+	return filepath.Join(Cache{Dir: dir}.resultsDir(), name)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // Place is the directory of the cache.
