@@ -42,8 +42,10 @@ func (p Program) Commands() *cobra.Command {
 			func(f *flags) { f.kernel().syncing() }, p.sync),
 		command("render", "print what would be applied; the kernel is not touched",
 			func(f *flags) { f.kernel().output() }, p.render),
-		command("status", "show policy, backend, drift, attachments, conflicts and counters",
-			func(f *flags) { f.kernel().places().output() }, p.status),
+		command("status", "show daemon, backend, policy, drift, plugin, pods, conflicts, repairs and counters",
+			func(f *flags) { f.kernel().places().output().watching() }, p.status),
+		command("check", "ask what is wrong with this node; exit status 0 nothing, 3 warnings, 1 something is broken",
+			func(f *flags) { f.kernel().places().output() }, p.check),
 		command("explain", "name the verdict for --src POD --dst ADDRESS, and the reason",
 			func(f *flags) { f.kernel().output().packet() }, p.explain),
 		command("cleanup", "remove everything managed by ip-masq from this node",
@@ -81,7 +83,7 @@ var completions = map[string][]string{
 	"backend":         {"auto", "iptables", "nftables"},
 	"sources":         {"pods", "all"},
 	"conntrack-flush": {"changed", "udp", "none"},
-	"output":          {"text", "json"},
+	"output":          {formatText, formatJSON, formatYAML},
 	"log-format":      {"text", "json"},
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
@@ -63,12 +62,4 @@ func (r *conflictReporter) warn(err error) {
 		r.log.Warn("not everything could be searched for conflicting NAT rules", "error", err)
 	}
 	r.lastLogged = text
-}
-
-func conflictQuery(o Options, p policy.Policy, attachments []attachment.Attachment) conflicts.Query {
-	var sources []netip.Addr
-	for _, a := range attachments {
-		sources = append(sources, a.Addresses...)
-	}
-	return conflicts.Query{Host: o.HostRoot, Policy: p, Sources: sources, ConfDir: o.Cache.ConfDir}
 }

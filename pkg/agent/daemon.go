@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"slices"
@@ -19,42 +20,47 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/probes"
+	"github.com/ip-masq/ip-masq-cni/pkg/status"
 	"github.com/ip-masq/ip-masq-cni/pkg/version"
 )
 
 // State is what the daemon knows about itself, as others may read it at any time.
 type State struct {
-	Since       time.Time // of the daemon
-	LastSync    time.Time // when the last sync ended, zero before the first
-	SyncError   error     // of the last sync
-	Result      node.Result
-	Policy      policy.Policy // in force
-	Origin      Origin        // of that policy
-	ConfigError error
-	Repairs     int      // since the start
-	LastRepairs []Repair // the newest last, keptRepairs at most
+	Since        time.Time // of the daemon
+	LastSync     time.Time // when the last sync ended, zero before the first
+	SyncError    error     // of the last sync
+	Result       node.Result
+	Policy       policy.Policy // in force
+	Origin       Origin        // of that policy
+	ConfigError  error
+	ConfigHash   string             // of the last good config, empty before the first
+	ConfigLoaded time.Time          // when that was read
+	Repairs      int                // since the start
+	RepairsBy    map[RepairKind]int // objects that were put back
+	LastRepairs  []status.Repair    // the newest last, keptRepairs at most
 }
 
-// Repair is one sync that put back what other software had changed.
-type Repair struct {
-	Time    time.Time
-	Objects []backend.Drift
+// RepairKind is what objects that were put back have in common.
+type RepairKind struct {
+	Object  backend.Object
+	Problem backend.Problem
 }
-
-// keptRepairs bounds State.LastRepairs.
-const keptRepairs = 10
 
 // daemon is the agent that runs: it keeps the kernel equal to the config file. Its loop is one goroutine; what others may ask
 // is in state.
 type daemon struct {
-	node   *node.Node
-	source *source
-	health *probes.Health
-	log    *slog.Logger
-	report report
+	options Options
+	node    *node.Node
+	source  *source
+	health  *probes.Health
+	log     *slog.Logger
+	report  report
 
 	endFlows  *background[policyChange]
 	conflicts *background[conflictSearch]
+
+	syncRequests chan syncRequest
+	status       shared[status.Status]
 
 	mu    sync.Mutex
 	state State
@@ -65,7 +71,7 @@ func (d *daemon) State() State {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.state
-	s.LastRepairs = slices.Clone(s.LastRepairs)
+	s.LastRepairs, s.RepairsBy = slices.Clone(s.LastRepairs), maps.Clone(s.RepairsBy)
 	return s
 }
 
@@ -87,8 +93,12 @@ func (p Program) run(o Options, _ []string) error {
 	if err := d.serve(ctx, o.MetricsAddress); err != nil {
 		return err
 	}
+	_, _ = d.load() // so that there is something to answer with
+	ended := make(chan struct{})
+	go func() { defer close(ended); d.listen(ctx) }()
 	log.Info("starting", "version", version.String(), "config", o.Config.Path, "backend", o.Backend, "sources", o.Settings.Sources)
 	d.loop(ctx, o.Config.Path)
+	<-ended
 	log.Info("stopping; the rules stay in place")
 	return nil
 }
@@ -96,10 +106,12 @@ func (p Program) run(o Options, _ []string) error {
 func newDaemon(ctx context.Context, o Options, log *slog.Logger) *daemon {
 	n := newNode(o, log)
 	d := &daemon{
+		options: o, syncRequests: make(chan syncRequest),
 		node: n, source: newSource(o, n, log), log: log, report: report{log: log},
 		health: probes.NewHealth("the rules were not read back from the kernel yet", 2*syncTime),
-		state:  State{Since: time.Now()},
+		state:  State{Since: time.Now(), RepairsBy: map[RepairKind]int{}},
 	}
+	d.status.compute = d.describe
 	reporter := &conflictReporter{options: o, log: log}
 	d.conflicts = startBackground(ctx, reporter.search, newest)
 	d.endFlows = startBackground(ctx, func(ctx context.Context, c policyChange) { endFlows(ctx, n, c, log) }, policyChange.join)
@@ -128,14 +140,14 @@ func (d *daemon) loop(ctx context.Context, configPath string) {
 	}
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	l := &loop{sync: d.sync, log: d.log, configChanges: configChanges, ruleChanges: ruleChanges, hangups: hangups}
+	l := &loop{sync: d.sync, log: d.log, configChanges: configChanges, ruleChanges: ruleChanges, hangups: hangups, requests: d.syncRequests}
 	l.run(ctx)
 }
 
 // sync makes the kernel equal to the config once. It is the only place where the daemon does.
 func (d *daemon) sync(ctx context.Context, reason string) outcome {
 	began := time.Now()
-	inForce, configErr := d.source.load()
+	inForce, configErr := d.load()
 	syncCtx, cancel := context.WithTimeout(ctx, syncTime)
 	defer cancel()
 	result, err := d.node.Sync(syncCtx, inForce)
@@ -152,7 +164,7 @@ func (d *daemon) sync(ctx context.Context, reason string) outcome {
 	}
 	d.log.Log(ctx, level, "synced", "reason", reason, "took", time.Since(began), "reading", result.Reading, "changed", result.Changed)
 	repaired := d.report.sync(result, err, inForce, d.source.origin)
-	d.remember(inForce, configErr, result, err, repaired)
+	d.remember(result, err, repaired)
 	d.health.Set(errors.Join(configErr, err))
 	d.health.Turned(2*o.interval + 2*syncTime)
 	if err == nil {
@@ -170,16 +182,28 @@ func (d *daemon) afterwards(inForce policy.Policy, result node.Result) {
 	d.conflicts.submit(conflictSearch{inForce, records})
 }
 
-func (d *daemon) remember(inForce policy.Policy, configErr error, result node.Result, err error, repaired bool) {
+// load reads the config where it changed, and tells everybody what is in force.
+func (d *daemon) load() (policy.Policy, error) {
+	inForce, err := d.source.load()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.state.Policy, d.state.Origin, d.state.ConfigError = inForce, d.source.origin, err
+	d.state.ConfigHash, d.state.ConfigLoaded = d.source.hash, d.source.loaded
+	return inForce, err
+}
+
+func (d *daemon) remember(result node.Result, err error, repaired bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := &d.state
 	s.LastSync, s.SyncError, s.Result = time.Now(), err, result
-	s.Policy, s.Origin, s.ConfigError = inForce, d.source.origin, configErr
 	if !repaired {
 		return
 	}
 	s.Repairs++
-	s.LastRepairs = append(s.LastRepairs, Repair{s.LastSync, result.Repaired})
+	s.LastRepairs = append(s.LastRepairs, repairsOf(s.LastSync, result.Repaired)...)
 	s.LastRepairs = s.LastRepairs[max(0, len(s.LastRepairs)-keptRepairs):]
+	for _, r := range result.Repaired {
+		s.RepairsBy[RepairKind{r.Object, r.Problem}]++
+	}
 }

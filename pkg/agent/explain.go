@@ -23,20 +23,18 @@ type explanation struct {
 // the records, not at the kernel: status says whether those are equal.
 func (p Program) explain(o Options, _ []string) error {
 	n := newNode(o, discard())
-	inForce, _, err := p.inForce(o, n)
-	if err != nil {
+	inForce := p.inForce(o)
+	if err := inForce.configErr; err != nil {
 		_, _ = fmt.Fprintln(p.Stderr, "ip-masq-agent: the config is bad, explaining the policy in force instead:", err)
 	}
 	records, err := n.Records()
 	if err != nil {
 		return err
 	}
-	e := explainPolicy(inForce, records, localAddresses(), o.Source, o.Destination)
-	if o.Format == "json" {
-		return p.printJSON(e)
-	}
-	_, _ = fmt.Fprintf(p.Stdout, "%s -> %s: %s: %s\n", e.Source, e.Destination, e.Verdict, e.Reason)
-	return nil
+	e := explainPolicy(inForce.policy, records, localAddresses(), o.Source, o.Destination)
+	return p.print(o, e, func() {
+		_, _ = fmt.Fprintf(p.Stdout, "%s -> %s: %s: %s\n", e.Source, e.Destination, e.Verdict, e.Reason)
+	})
 }
 
 // explainPolicy follows a packet through the rules, in their order.

@@ -11,10 +11,8 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/config"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/ranges"
+	"github.com/ip-masq/ip-masq-cni/pkg/status"
 )
-
-// apiVersion is that of the documents that commands print for programs.
-const apiVersion = "ip-masq/v1"
 
 // lintReport is what lint prints for programs.
 type lintReport struct {
@@ -31,15 +29,14 @@ func (p Program) lint(o Options, args []string) error {
 		accepted := loaded.Policy(o.Settings)
 		inForce = &accepted
 	}
-	if o.Format == "json" {
-		if err := p.printJSON(lintReport{apiVersion, append([]config.Finding{}, findings...), inForce}); err != nil {
-			return err
-		}
-	} else {
+	printErr := p.print(o, lintReport{status.APIVersion, append([]config.Finding{}, findings...), inForce}, func() {
 		printFindings(p.Stdout, findings)
 		if inForce != nil {
 			_, _ = fmt.Fprintf(p.Stdout, "%s: ok: %s\n", args[0], summary(*inForce, loaded.ResyncInterval))
 		}
+	})
+	if printErr != nil {
+		return printErr
 	}
 	if err != nil {
 		return cli.Exit(cli.StatusFailure)

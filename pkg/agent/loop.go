@@ -17,15 +17,38 @@ type loop struct {
 	configChanges <-chan struct{}
 	ruleChanges   <-chan struct{} // the kernel reports that somebody changed rules
 	hangups       <-chan os.Signal
+	requests      <-chan syncRequest
+
+	asked []syncRequest // to be answered after the next sync
 }
+
+// syncRequest is a command that waits for a sync. done is closed after one that began later than the request came.
+type syncRequest struct{ done chan struct{} }
 
 // run syncs until ctx ends: at start, when the config changes, on SIGHUP, every resync interval, soon after a failure, and when
 // somebody changed the kernel's rules.
 func (l *loop) run(ctx context.Context) {
 	var s schedule
 	for reason := "start"; reason != ""; reason = l.wait(ctx, &s) {
+		l.takeRequests()
 		o := l.sync(ctx, reason)
 		s.end(time.Now(), o)
+		for _, request := range l.asked {
+			close(request.done)
+		}
+		l.asked = nil
+	}
+}
+
+// takeRequests answers with one sync all that ask before it begins.
+func (l *loop) takeRequests() {
+	for {
+		select {
+		case request := <-l.requests:
+			l.asked = append(l.asked, request)
+		default:
+			return
+		}
 	}
 }
 
@@ -45,6 +68,9 @@ func (l *loop) wait(ctx context.Context, s *schedule) (reason string) {
 			reason = "config changed"
 		case <-l.hangups:
 			reason = "SIGHUP"
+		case request := <-l.requests:
+			l.asked = append(l.asked, request)
+			reason = "sync command"
 		case <-l.ruleChanges:
 			l.log.Log(ctx, cli.V(6), "the kernel reports a change of rules")
 			changed = true

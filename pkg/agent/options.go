@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -29,17 +31,36 @@ type Options struct {
 	Flows          flows.Mode
 	MetricsAddress string
 	Logging        cli.Logging
+	BinDir         string
 	DryRun         bool
+	Watch          bool
 	Format         string
 	Source         netip.Addr
 	Destination    netip.Addr
 	Ranges         []config.Range // that should keep their source, by flags of lint
 
-	given []string // names of the flags on the command line
+	given  []string          // names of the flags on the command line
+	values map[string]string // of the policyFlags that the command has, by name
 }
 
 // Given reports whether a flag is on the command line.
 func (o Options) Given(name string) bool { return slices.Contains(o.given, name) }
+
+// policyFlags decide what the rules look like, and are the daemon's own where one runs.
+var policyFlags = []string{
+	"config", "strict-config", "masq-chain", "sources", "enable-ipv6", "random-fully", "to-ports", "nomasq-all-reserved-ranges", "backend", "conntrack-flush",
+}
+
+// differing names the policyFlags of the command line whose values are not the daemon's.
+func (o Options) differing(daemon map[string]string) string {
+	var names []string
+	for _, name := range policyFlags {
+		if o.Given(name) && o.values[name] != daemon[name] {
+			names = append(names, "--"+name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
 
 // flags registers the options of one command.
 type flags struct {
@@ -75,6 +96,7 @@ func (f *flags) kernel() *flags {
 func (f *flags) places() *flags {
 	cli.Text(f.set, &f.Cache.Dir, "cni-cache-dir", paths.CNICacheDir, "the runtime's CNI cache `directory`, in which pods are found that are not on record")
 	cli.Text(f.set, &f.Cache.ConfDir, "cni-conf-dir", paths.CNIConfDir, "`directory` of the conflists, which say which networks have the plugin ip-masq")
+	cli.Text(f.set, &f.BinDir, "cni-bin-dir", paths.CNIBinDir, "`directory` of the runtime's plugins, in which status and check ask ip-masq for its version; under --host-root by default")
 	return f
 }
 
@@ -119,17 +141,38 @@ func (f *flags) ranges() *flags {
 	return f
 }
 
+// The formats of what commands print.
+const (
+	formatText = "text"
+	formatJSON = "json"
+	formatYAML = "yaml"
+)
+
 func (f *flags) output() *flags {
-	cli.OneOf(f.set, &f.Format, "output", "`format`: text or json", "text", "json")
+	cli.OneOf(f.set, &f.Format, "output", "`format`: text, json or yaml", formatText, formatJSON, formatYAML)
+	return f
+}
+
+func (f *flags) watching() *flags {
+	f.set.BoolVar(&f.Watch, "watch", false, "show it again every two seconds")
 	return f
 }
 
 // finish is for what depends on several flags.
 func (f *flags) finish() error {
 	f.set.Visit(func(g *pflag.Flag) { f.given = append(f.given, g.Name) })
+	f.values = map[string]string{}
+	for _, name := range policyFlags {
+		if known := f.set.Lookup(name); known != nil {
+			f.values[name] = known.Value.String()
+		}
+	}
 	f.Config.EnableIPv6, f.Config.Lenient = f.Settings.IPv6, !f.strict
 	f.Config.AllowDir = f.Given("config")
 	f.Config.Required = f.Config.Path != paths.ConfigFile // the ConfigMap at the default path is optional, as it is for the Kubernetes agent
+	if f.HostRoot != "" && !f.Given("cni-bin-dir") {
+		f.BinDir = filepath.Join(string(f.HostRoot), paths.CNIBinDir)
+	}
 	if f.set.Lookup("src") != nil {
 		return f.endpoints()
 	}

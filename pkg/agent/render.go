@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+
+	"sigs.k8s.io/yaml"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
 	"github.com/ip-masq/ip-masq-cni/pkg/cli"
@@ -30,11 +33,7 @@ func (p Program) render(o Options, _ []string) error {
 		inForce.Settings.RandomFully = inForce.Settings.RandomFully && decision.Features.RandomFully
 	}
 	state := ruleset.Build(inForce, records, nil)
-	if o.Format == "json" {
-		return p.printJSON(state)
-	}
-	_, _ = fmt.Fprint(p.Stdout, registry.Render(o.Backend, decision.Kind, state))
-	return nil
+	return p.print(o, state, func() { _, _ = fmt.Fprint(p.Stdout, registry.Render(o.Backend, decision.Kind, state)) })
 }
 
 func printFindings(to io.Writer, findings []config.Finding) {
@@ -43,12 +42,24 @@ func printFindings(to io.Writer, findings []config.Finding) {
 	}
 }
 
-func (p Program) printJSON(document any) error {
-	encoder := json.NewEncoder(p.Stdout)
+// print writes a document in the format that was asked for.
+func (p Program) print(o Options, document any, asText func()) error {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(document); err != nil {
+	if o.Format == formatText {
+		asText()
+		return nil
+	}
+	err := encoder.Encode(document)
+	out := text.Bytes()
+	if err == nil && o.Format == formatYAML {
+		out, err = yaml.JSONToYAML(out)
+	}
+	if err != nil {
 		return fmt.Errorf("encode output: %w", err)
 	}
+	_, _ = p.Stdout.Write(out)
 	return nil
 }

@@ -39,6 +39,8 @@ type source struct {
 	policy   policy.Policy
 	origin   Origin
 	interval time.Duration
+	hash     string    // of the files, when they were last good
+	loaded   time.Time // when they were last good
 	reported string
 
 	// persistedFirst is for commands: where there is no file at the default path, the daemon may have had one in another place,
@@ -81,6 +83,7 @@ func (s *source) read() error {
 		return err
 	}
 	s.policy, s.interval, s.origin = loaded.Policy(s.options.Settings), loaded.ResyncInterval, OriginConfig
+	s.hash, s.loaded = loaded.Hash, time.Now()
 	if len(loaded.Sources) > 0 {
 		return nil
 	}

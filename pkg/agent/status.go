@@ -2,126 +2,108 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"strings"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
-	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
-	"github.com/ip-masq/ip-masq-cni/pkg/backend"
-	"github.com/ip-masq/ip-masq-cni/pkg/conflicts"
-	"github.com/ip-masq/ip-masq-cni/pkg/node"
-	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/cli"
+	"github.com/ip-masq/ip-masq-cni/pkg/status"
+	"github.com/ip-masq/ip-masq-cni/pkg/version"
 )
 
-// nodeStatus is what status prints.
-type nodeStatus struct {
-	Backend     *backendReport                      `json:"backend"`
-	Policy      policy.Policy                       `json:"policy"`
-	Origin      Origin                              `json:"origin"`
-	ConfigError string                              `json:"configError,omitempty"`
-	Drift       []backend.Drift                     `json:"drift"`
-	Attachments []attachment.Attachment             `json:"attachments"`
-	Incomplete  string                              `json:"incomplete,omitempty"` // what could not be searched for conflicts
-	Conflicts   []conflicts.Conflict                `json:"conflicts"`
-	Counters    map[policy.Family][]backend.Counter `json:"counters"`
-}
+// watchTime is the interval of status --watch.
+const watchTime = 2 * time.Second
 
-type backendReport struct {
-	Kind     backend.Kind     `json:"kind"`
-	Reason   string           `json:"reason"`
-	Features backend.Features `json:"features"`
-}
-
-// status shows what is in force and where the kernel differs from it. It exits with 0 whenever it could look.
+// status shows the node as the daemon sees it, or where none answers as it is seen from here. It exits with 0 whenever it could
+// look.
 func (p Program) status(o Options, _ []string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), syncTime)
-	defer cancel()
-	n := newNode(o, discard())
-	r, err := p.look(ctx, o, n)
-	if err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	for {
+		s := p.ask(ctx, o)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the user ended it
+		}
+		if o.Watch && p.terminal() {
+			_, _ = fmt.Fprint(p.Stdout, "\x1b[H\x1b[2J")
+		}
+		if err := p.print(o, s, func() { s.Print(p.Stdout, p.style()) }); err != nil || !o.Watch {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(watchTime):
+		}
+		if !p.terminal() && o.Format == formatText {
+			_, _ = fmt.Fprintln(p.Stdout)
+		}
+	}
+}
+
+// check answers the questions of package status about the node.
+func (p Program) check(o Options, _ []string) error {
+	checks := status.Judge(p.ask(context.Background(), o), version.String())
+	if err := p.print(o, checks, func() { checks.Print(p.Stdout, p.style()) }); err != nil {
 		return err
 	}
-	if o.Format == "json" {
-		return p.printJSON(r)
+	if code := checks.Exit(); code != 0 {
+		return cli.Exit(code)
 	}
-	r.print(p.Stdout)
 	return nil
 }
 
-func (p Program) look(ctx context.Context, o Options, n *node.Node) (nodeStatus, error) {
-	inForce, origin, configErr := p.inForce(o, n)
-	view, err := n.Look(ctx, inForce)
-	if errors.Is(err, node.ErrNotChosen) {
-		view.Drift, err = []backend.Drift{{Object: backend.ObjectChain, Problem: backend.ProblemMissing, Detail: err.Error()}}, nil
+// ask has the daemon describe the node, and does so itself where none answers.
+func (p Program) ask(ctx context.Context, o Options) status.Status {
+	ctx, cancel := context.WithTimeout(ctx, syncTime)
+	defer cancel()
+	var s status.Status
+	daemon, err := askDaemon(ctx, o, p.warnOfFlags(o), http.MethodGet, "/v1/status", &s)
+	if err == nil && daemon.Responding {
+		if daemon.PID != nil {
+			s.Daemon.PID = daemon.PID
+		}
+		return s
 	}
-	if err != nil {
-		return nodeStatus{}, err
-	}
-	r := nodeStatus{
-		Policy: inForce, Origin: origin, Drift: view.Drift, Counters: view.Counters,
-		Attachments: append([]attachment.Attachment{}, view.Attachments...),
-	}
-	found, err := conflicts.Find(ctx, conflictQuery(o, inForce, view.Attachments))
-	if err != nil {
-		r.Incomplete = err.Error()
-	}
-	r.Conflicts = append([]conflicts.Conflict{}, found...)
-	if view.Decision.Kind != "" {
-		r.Backend = &backendReport{view.Decision.Kind, view.Decision.Reason, view.Decision.Features}
-	}
-	if configErr != nil {
-		r.ConfigError = configErr.Error()
-	}
-	return r, nil
+	s = look(ctx, o, p.inForce(o))
+	s.Daemon = daemon
+	return s
 }
 
-// inForce finds the policy that the daemon has: its flags are in the persisted policy, and count unless this call was given
+// warnOfFlags names flags that mean nothing because the daemon answers by its own.
+func (p Program) warnOfFlags(o Options) func(greeting) error {
+	return func(daemon greeting) error {
+		if names := o.differing(daemon.Flags); names != "" {
+			_, _ = fmt.Fprintf(p.Stderr, "ip-masq-agent: the daemon answers by its own flags: %s had no effect\n", names)
+		}
+		return nil
+	}
+}
+
+// inForce finds the policy that the daemon had: its flags are in the persisted policy, and count unless this call was given
 // its own.
-func (p Program) inForce(o Options, n *node.Node) (policy.Policy, Origin, error) {
-	s := p.commandSource(o, n)
-	inForce, err := s.load()
-	return inForce, s.origin, err
+func (p Program) inForce(o Options) inForce {
+	s := p.commandSource(o, newNode(o, discard()))
+	inForcePolicy, err := s.load()
+	return inForce{policy: inForcePolicy, origin: s.origin, configErr: err, hash: s.hash}
 }
 
-// print writes the report for people.
-func (r nodeStatus) print(to io.Writer) {
-	line := func(format string, args ...any) { _, _ = fmt.Fprintf(to, format+"\n", args...) }
-	if r.Backend == nil {
-		line("backend:      none chosen since this node booted")
-	} else {
-		line("backend:      %s (%s)", r.Backend.Kind, r.Backend.Reason)
+// terminal reports whether people look at stdout directly.
+func (p Program) terminal() bool {
+	file, isFile := p.Stdout.(*os.File)
+	if !isFile {
+		return false
 	}
-	line("policy:       %s", r.Origin)
-	if r.ConfigError != "" {
-		line("config error: %s", strings.ReplaceAll(r.ConfigError, "\n", "\n              "))
-	}
-	for _, family := range r.Policy.Settings.Families() {
-		for _, d := range r.Policy.Destinations(family) {
-			line("              %s", d)
-		}
-		line("              every other %s destination %s", family, policy.Masquerade)
-	}
-	line("attachments:  %d", len(r.Attachments))
-	for _, a := range r.Attachments {
-		line("              %s %s %s %v", a.Network, a.ContainerID, a.IfName, a.Addresses)
-	}
-	r.printDrift(line)
-	for _, c := range r.Conflicts {
-		line("conflict:     %s, %s: %s\n              %s", c.Owner, c.Where, c.Rule, c.Fix)
-	}
-	for _, family := range r.Policy.Settings.Families() {
-		for _, c := range r.Counters[family] {
-			line("counter:      %s %d packets, %d bytes: %s", family, c.Packets, c.Bytes, c.Rule)
-		}
-	}
+	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
+	return err == nil
 }
 
-func (r nodeStatus) printDrift(line func(string, ...any)) {
-	if len(r.Drift) == 0 {
-		line("drift:        none, the kernel is equal to the policy")
-	}
-	for _, d := range r.Drift {
-		line("drift:        %s", d)
-	}
+// style has colors on terminals only, and not where NO_COLOR is set (https://no-color.org).
+func (p Program) style() status.Style {
+	return status.Style{Colors: p.terminal() && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", Now: time.Now()}
 }

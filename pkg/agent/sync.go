@@ -3,6 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/cli"
 	"github.com/ip-masq/ip-masq-cni/pkg/filelock"
@@ -10,10 +13,13 @@ import (
 
 // sync reconciles once. A bad config is reported after the last good policy was healed.
 func (p Program) sync(o Options, _ []string) error {
-	lock, err := hold(o.StateDir)
 	var held *filelock.HeldError
+	if errors.As(filelock.Check(filepath.Join(o.StateDir, lockName), filelock.Shared), &held) {
+		return p.syncByDaemon(o, held)
+	}
+	lock, err := hold(o.StateDir)
 	if errors.As(err, &held) {
-		return p.syncByDaemon(held)
+		return p.syncByDaemon(o, held)
 	}
 	if err != nil {
 		return err
@@ -39,8 +45,29 @@ func (p Program) sync(o Options, _ []string) error {
 	return nil
 }
 
-// syncByDaemon is for a node on which a daemon runs: a sync with other flags would change rules and persisted policy, and the
-// daemon would change them back. Asking the daemon to sync belongs here.
-func (p Program) syncByDaemon(held *filelock.HeldError) error {
-	return anotherAgent(held, "it syncs by itself, and at once on SIGHUP; end it first to sync with other flags")
+// syncByDaemon has the daemon sync, which it does by its own flags: what other flags changed it would change back.
+func (p Program) syncByDaemon(o Options, held *filelock.HeldError) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*syncTime)
+	defer cancel()
+	var done syncDocument
+	daemon, err := askDaemon(ctx, o, func(daemon greeting) error {
+		if names := o.differing(daemon.Flags); names != "" {
+			return anotherAgent(held, "it syncs by its own flags: leave out "+names+", or end it first")
+		}
+		return nil
+	}, http.MethodPost, "/v1/sync", &done)
+	switch {
+	case err != nil:
+		return err
+	case !daemon.Running:
+		return p.sync(o, nil) // it ended meanwhile
+	case !daemon.Responding:
+		return anotherAgent(held, "it does not answer: look at its log, or end it first")
+	case done.LastSync == nil:
+		return errEnding
+	case done.LastSync.Error != nil:
+		return fmt.Errorf("the daemon: %s", *done.LastSync.Error)
+	}
+	o.Logging.Logger(p.Stderr).Log(ctx, cli.V(2), "synced by the daemon", "changed", done.Changed)
+	return nil
 }

@@ -18,14 +18,13 @@ func (r *rig) persisted(t *testing.T) string {
 	return read(t, filepath.Join(r.DataDir, "policy.json"))
 }
 
-// TestCommandsBesideDaemon: commands that change the node refuse while a daemon runs, and name it.
+// TestCommandsBesideDaemon: commands that change the node in another way than the daemon refuse while one runs, and name it.
 func TestCommandsBesideDaemon(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.Write(t, never+"nonMasqueradeCIDRs: [10.7.0.0/16]\n")
 		agent := r.startReady(t, "--enable-ipv6")
 		rules, persisted := r.rules(t), r.persisted(t)
 		for _, line := range [][]string{
-			{"sync"},
 			{"sync", "--masq-chain=OTHER"},
 			{"sync", "--config", filepath.Join(t.TempDir(), "absent")},
 			{"cleanup"},
@@ -116,7 +115,7 @@ func TestSyncWhereTheFileIsElsewhere(t *testing.T) {
 			t.Errorf("rules or persisted policy changed (-before +after):\n%s", diff)
 		}
 		status := r.bareEtc(t, withoutConfig(r.Command("status"))...)
-		if status.Code != 0 || !strings.Contains(status.Stdout, "persisted policy, because there is no config file here") || !strings.Contains(status.Stdout, "drift:        none") {
+		if status.Code != 0 || !strings.Contains(status.Stdout, "persisted policy, because there is no config file here") || !strings.Contains(status.Stdout, "drift       none") {
 			t.Errorf("status: exit %d\n%s%s", status.Code, status.Stdout, status.Stderr)
 		}
 	})

@@ -101,11 +101,11 @@ const (
 
 // Counter is how many packets, the first of their connections, a rule decided about.
 type Counter struct {
-	Rule    string         `json:"rule"`
-	Verdict policy.Verdict `json:"verdict,omitempty"` // empty for a rule that is not ip-masq's
-	Prefix  netip.Prefix   `json:"prefix,omitzero"`   // of the destinations; not valid for a rule that is about more than one prefix, or about all
-	Packets uint64         `json:"packets"`
-	Bytes   uint64         `json:"bytes"`
+	Rule    string
+	Verdict policy.Verdict // empty for a rule that is not ip-masq's
+	Prefix  netip.Prefix   // of the destinations; not valid for a rule that is about more than one prefix, or about all
+	Packets uint64
+	Bytes   uint64
 }
 
 // Observed is a reading of the kernel.

@@ -51,6 +51,8 @@ type Config struct {
 	ResyncInterval    time.Duration
 	// Sources are the files that the configuration came from, none where there is no file and all is default.
 	Sources []string
+	// Hash is the SHA-256 of what Load read, in hexadecimal: sha256sum of the file, or of a directory's files joined in their order.
+	Hash string
 }
 
 // Default is the configuration in effect where there is no file.

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -22,14 +24,20 @@ func Load(opts Options) (Config, []Finding, error) {
 	r := &report{}
 	paths := sources(opts, r)
 	files := make([]file, 0, len(paths))
+	hash := sha256.New()
 	for _, path := range paths {
 		if data, err := readFile(path); err != nil {
 			r.system(path, "cannot be read", err)
 		} else {
 			files = append(files, decode(path, data, opts, r))
+			_, _ = hash.Write(data)
 		}
 	}
-	return conclude(files, opts, r)
+	c, findings, err := conclude(files, opts, r)
+	if err == nil {
+		c.Hash = hex.EncodeToString(hash.Sum(nil))
+	}
+	return c, findings, err
 }
 
 // sources lists the files that make up the configuration.

@@ -38,15 +38,15 @@ func TestAdoptsPodsFromBefore(t *testing.T) {
 			}
 		}
 		agent := r.startReady(t)
-		if got := r.status(t); len(got.Attachments) != 0 {
-			t.Errorf("adopted from a network that is not ours: %+v", got.Attachments)
+		if got := r.status(t); len(got.Pods.Attached) != 0 {
+			t.Errorf("adopted from a network that is not ours: %+v", got.Pods.Attached)
 		}
 		r.Conflist(t, []byte(conflist(network, plain)), map[string]any{"backend": r.Choice})
 		r.eventually(t, agent, "both are masqueraded", func() bool {
 			return seenAs(pods[0], r.Internet.IPv4) == nodeAddress && seenAs(pods[1], r.Internet.IPv4) == nodeAddress
 		})
 		r.cnitool(t, "del", pods[0])
-		r.eventually(t, agent, "one is left", func() bool { return len(r.status(t).Attachments) == 1 })
+		r.eventually(t, agent, "one is left", func() bool { return len(r.status(t).Pods.Attached) == 1 })
 		if got := seenAs(pods[1], r.Internet.IPv4); got != nodeAddress {
 			t.Errorf("the other is seen as %s", got)
 		}

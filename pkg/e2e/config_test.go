@@ -36,8 +36,8 @@ func TestBadConfigKeepsHealing(t *testing.T) {
 			return status == 503 && strings.Contains(body, "did you mean nonMasqueradeCIDRs?")
 		})
 		r.repaired(t, agent, damagesOf(r.Variant)[1], p, own, want, limit)
-		if status := r.status(t); status.Origin != "last good config, because the present one is bad" &&
-			status.Origin != "persisted policy, because the config is bad" || !strings.Contains(status.ConfigError, "did you mean") || len(status.Drift) > 0 {
+		if status := r.status(t); status.Policy.Reason != "last good config, because the present one is bad" || status.Config.Error == nil ||
+			!strings.Contains(*status.Config.Error, "did you mean") || len(status.Drift) > 0 {
 			t.Errorf("status says %+v", status)
 		}
 		r.Write(t, never)

@@ -2,63 +2,53 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/status"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
-// status is what `status --output json` promises.
-type status struct {
-	Backend *struct {
-		Kind, Reason string
-		Features     map[string]bool
-	}
-	Policy struct {
-		Settings           struct{ Chain, Sources string }
-		NonMasqueradeCIDRs []string
-	}
-	Origin, ConfigError string
-	Drift               []struct{ Object, Problem, Detail string }
-	Attachments         []struct {
-		Network, ContainerID, IfName string
-		Addresses                    []string
-	}
-	Conflicts []struct{ Owner, Where, Rule, Fix string }
-	Counters  map[string][]struct {
-		Rule    string
-		Packets int
-	}
-}
-
-// status has to exit with 0.
-func (r *rig) status(t *testing.T, args ...string) status {
+// status has to exit with 0, and its document has to be exactly what package status describes: no key more, none less.
+func (r *rig) status(t *testing.T, args ...string) status.Status {
 	t.Helper()
 	got := r.Agent(t, "status", append([]string{"--output", "json"}, args...)...)
 	if got.Code != 0 || got.Stderr != "" {
 		t.Fatalf("status: exit %d\n%s", got.Code, got.Stderr)
 	}
-	var raw map[string]any
-	if err := json.Unmarshal([]byte(got.Stdout), &raw); err != nil {
-		t.Fatalf("%v\n%s", err, got.Stdout)
-	}
-	for _, key := range []string{"backend", "policy", "origin", "drift", "attachments", "conflicts", "counters"} {
-		if _, there := raw[key]; !there {
-			t.Errorf("status has no key %q:\n%s", key, got.Stdout)
-		}
-	}
-	if _, isList := raw["drift"].([]any); !isList {
-		t.Errorf("drift is no list:\n%s", got.Stdout)
-	}
-	var s status
-	if err := json.Unmarshal([]byte(got.Stdout), &s); err != nil {
-		t.Fatal(err)
+	var s status.Status
+	exactly(t, got.Stdout, &s)
+	if s.APIVersion != status.APIVersion {
+		t.Errorf("apiVersion %q", s.APIVersion)
 	}
 	return s
+}
+
+// exactly decodes a document into its type, which has to know every key of it, and to have no other.
+func exactly(t *testing.T, text string, into any) {
+	t.Helper()
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	var got, want any
+	again, err := json.Marshal(into)
+	if err := errors.Join(err, json.Unmarshal([]byte(text), &got), json.Unmarshal(again, &want)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the document is not what its type says (-type +document):\n%s", diff)
+	}
 }
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -66,7 +56,7 @@ var update = flag.Bool("update", false, "rewrite golden files")
 func TestStatusOfAFreshNode(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		s := r.status(t)
-		if s.Backend != nil || len(s.Drift) != 1 || s.Origin != "config file" || len(s.Attachments) != 0 {
+		if s.Backend.Kind != nil || s.Drift != nil || s.Policy.Origin != status.OriginFile || len(s.Pods.Attached) != 0 || s.Daemon.Running {
 			t.Errorf("got %+v", s)
 		}
 		if rules := r.rules(t); rules != "" {
@@ -83,28 +73,34 @@ func TestStatusNamesDrift(t *testing.T) {
 		r.Write(t, never)
 		r.Sync(t)
 		s := r.status(t)
-		if s.Backend == nil || s.Backend.Kind != string(r.Kind) || s.Backend.Reason == "" || s.Origin != "config file" || len(s.Drift) != 0 {
+		if s.Backend.Kind == nil || *s.Backend.Kind != r.Kind || s.Backend.Reason == nil || s.Policy.Origin != status.OriginFile || s.Drift == nil || len(s.Drift) != 0 {
 			t.Errorf("got %+v", s)
 		}
-		if len(s.Attachments) != 1 || s.Attachments[0].ContainerID != "a" || s.Attachments[0].Addresses[0] != p.Addrs[0].String() {
-			t.Errorf("attachments %+v", s.Attachments)
+		if len(s.Pods.Attached) != 1 || s.Pods.Attached[0].ContainerID != "a" || s.Pods.Attached[0].Addresses[0] != p.Addrs[0] {
+			t.Errorf("attachments %+v", s.Pods)
 		}
 		for _, d := range damagesOf(r.Variant) {
 			r.sh(t, d.script)
 			damaged := r.standing(t)
-			if s := r.status(t); len(s.Drift) == 0 {
+			s := r.status(t)
+			if len(s.Drift) == 0 {
 				t.Errorf("%s: no drift", d.name)
+			}
+			for _, drift := range s.Drift {
+				if !slices.Contains(backend.Objects(), drift.Object) || !slices.Contains([]backend.Problem{"missing", "unexpected", "different"}, drift.Problem) || drift.Detail == "" {
+					t.Errorf("%s: %+v", d.name, drift)
+				}
 			}
 			if r.standing(t) != damaged {
 				t.Errorf("%s: status changed the rules", d.name)
 			}
 			r.Sync(t)
 			if s := r.status(t); len(s.Drift) != 0 {
-				t.Errorf("%s: healed, and still %q", d.name, s.Drift)
+				t.Errorf("%s: healed, and still %v", d.name, s.Drift)
 			}
 		}
 		r.Write(t, internetKept)
-		if s := r.status(t); len(s.Drift) == 0 || s.Policy.NonMasqueradeCIDRs[1] != "192.0.2.0/24" {
+		if s := r.status(t); len(s.Drift) == 0 || s.Policy.NonMasquerade[1].String() != "192.0.2.0/24" {
 			t.Errorf("of a policy that is not in the kernel yet: %+v", s)
 		}
 	})
@@ -117,8 +113,8 @@ func TestStatusCounts(t *testing.T) {
 		for range 3 {
 			r.wantSeen(t, p, nodeAddress)
 		}
-		packets := 0
-		for _, c := range r.status(t).Counters["IPv4"] {
+		packets := uint64(0)
+		for _, c := range r.status(t).Counters {
 			packets += c.Packets
 		}
 		if packets != 3 {
@@ -136,7 +132,9 @@ func TestStatusText(t *testing.T) {
 		r.Write(t, bad)
 		r.sh(t, damagesOf(r.Variant)[1].script)
 		got := r.Agent(t, "status")
-		text := strings.ReplaceAll(got.Stdout, filepath.Dir(r.Config), "/etc/config")
+		text := strings.ReplaceAll(got.Stdout, "\n"+strings.Repeat(" ", 14), " ") // where lines break depends on the length of paths
+		text = regexp.MustCompile(`, in force since .*\(\d+s ago\)`).ReplaceAllString(text, "")
+		text = strings.NewReplacer(filepath.Dir(r.Config), "/etc/config", testkit.Built(), "/opt/cni/bin", r.ConfDir, "/etc/cni/net.d", r.CacheDir, "/var/lib/cni").Replace(text)
 		text = regexp.MustCompile(`fd00:244::\w+`).ReplaceAllString(text, "fd00:244::2")
 		text = regexp.MustCompile(`\b[0-9a-f]{32}\b`).ReplaceAllString(text, "OWNER")
 		golden := filepath.Join("testdata", fmt.Sprintf("status-%s.golden", r.Name))

@@ -137,7 +137,7 @@ func TestBackendSwitch(t *testing.T) {
 					r = r.as(to)
 					r.startReady(t, flags...)
 					s.wantOnly(t, nodeAddress)
-					if got := r.status(t); got.Backend.Kind != string(to.Kind) && to.Kind == backend.NFTables || len(got.Drift) > 0 {
+					if got := r.status(t); *got.Backend.Kind != to.Kind && to.Kind == backend.NFTables || len(got.Drift) > 0 {
 						t.Errorf("status says %+v", got)
 					}
 					if left := from.standing(t); left != "" {

@@ -98,22 +98,32 @@ func (o Options) stageBinary(ctx context.Context) (*atomicfile.Staged, []string,
 func supportedVersions(ctx context.Context, plugin string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, versionTime)
 	defer cancel()
+	stdout, err := runPlugin(ctx, `{"cniVersion":"1.1.0"}`, "CNI_COMMAND=VERSION", plugin)
+	if err != nil {
+		return nil, fmt.Errorf("VERSION: %w", err)
+	}
+	return decodeVersions(stdout)
+}
+
+// runPlugin starts a plugin with one variable, until ctx ends.
+func runPlugin(ctx context.Context, stdin, variable, plugin string, args ...string) ([]byte, error) {
 	var stdout, stderr answer
-	cmd := exec.CommandContext(ctx, plugin)
-	cmd.Env = []string{"CNI_COMMAND=VERSION", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	cmd.Stdin = strings.NewReader(`{"cniVersion":"1.1.0"}`)
+	cmd := exec.CommandContext(ctx, plugin, args...)
+	cmd.Env = []string{variable, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Stdin = strings.NewReader(stdin)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	// What the plugin started ends with it, and cannot hold its output open.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
+	began := time.Now()
 	if err := cmd.Run(); err != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			err = fmt.Errorf("no answer within %s", versionTime)
+			err = fmt.Errorf("no answer within %s", time.Since(began).Round(time.Second))
 		}
-		return nil, fmt.Errorf("VERSION: %w %s", err, firstLine(stderr))
+		return nil, fmt.Errorf("%w %s", err, firstLine(stderr))
 	}
-	return decodeVersions(stdout)
+	return stdout, nil
 }
 
 // answer is what a plugin printed. One that prints without end is cut off.

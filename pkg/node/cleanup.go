@@ -100,7 +100,7 @@ func onlyKept(failures []error) bool {
 // files lists those that are there, with what writers left that were killed. The locks stay: this process holds one.
 func (n *Node) files() []string {
 	var files []string
-	for _, path := range []string{n.records.Dir, n.optOuts.Dir, filepath.Join(n.stateDir, deletedDir), n.decisionPath(), n.policyPath()} {
+	for _, path := range []string{n.records.Dir, n.optOuts.Dir, filepath.Join(n.stateDir, deletedDir), n.decisionPath(), n.policyPath(), filepath.Join(n.stateDir, socketFile)} {
 		if _, err := os.Lstat(path); err == nil {
 			files = append(files, path)
 		}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -15,9 +16,10 @@ import (
 type View struct {
 	Decision    Decision
 	Attachments []attachment.Attachment
-	// Drift lists what a Sync would change in the kernel. It is empty when kernel and policy are equal.
-	Drift    []backend.Drift
-	Counters map[policy.Family][]backend.Counter
+	// Drift lists what a Sync would change in the kernel. It is empty when kernel and policy are equal, and nil with an error.
+	Drift       []backend.Drift
+	Counters    map[policy.Family][]backend.Counter
+	CountersErr error
 }
 
 // Look compares kernel and policy without writing anything, not even the choice of a backend.
@@ -27,7 +29,7 @@ func (n *Node) Look(ctx context.Context, p policy.Policy) (View, error) {
 		n.log.Warn("skipping attachment records that cannot be read", "error", err)
 	}
 	b, decision, err := n.current()
-	view := View{Decision: decision, Attachments: records, Drift: []backend.Drift{}, Counters: map[policy.Family][]backend.Counter{}}
+	view := View{Decision: decision, Attachments: records, Counters: map[policy.Family][]backend.Counter{}}
 	if err != nil {
 		return view, err
 	}
@@ -37,12 +39,12 @@ func (n *Node) Look(ctx context.Context, p policy.Policy) (View, error) {
 		return view, fmt.Errorf("read the rules: %w", err)
 	}
 	want := ruleset.Build(p, records, ruleset.Unrecorded(got.Pods(), records))
-	view.Drift = append(view.Drift, b.Diff(got, want)...)
+	view.Drift = append([]backend.Drift{}, b.Diff(got, want)...)
 	view.Drift = append(view.Drift, n.otherPlaces(ctx, place{b.Kind(), p.Settings.Chain}, p.Settings)...)
 	for _, family := range p.Settings.Families() {
-		if counters, err := b.Counters(ctx, p.Settings, family); err == nil {
-			view.Counters[family] = counters
-		}
+		counters, err := b.Counters(ctx, p.Settings, family)
+		view.Counters[family] = counters
+		view.CountersErr = errors.Join(view.CountersErr, err)
 	}
 	return view, nil
 }

@@ -87,6 +87,9 @@ func New(o Options) *Node {
 	return n
 }
 
+// socketFile is the daemon's socket (package socket, which the plugin does not link). A killed daemon leaves it.
+const socketFile = "agent.sock"
+
 // racyTime is the age below which a file or directory may change again without its time showing it: a timer tick before
 // Linux 6.13.
 const racyTime = 50 * time.Millisecond

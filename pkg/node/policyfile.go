@@ -54,6 +54,16 @@ func (n *Node) LoadPolicy() (policy.Policy, error) {
 	return document.Policy, nil
 }
 
+// PolicySaved is when the policy was written down, false where what is written down is another one.
+func (n *Node) PolicySaved(p policy.Policy) (time.Time, bool) {
+	info, err := os.Stat(n.policyPath())
+	if err != nil {
+		return time.Time{}, false
+	}
+	saved, err := n.LoadPolicy()
+	return info.ModTime(), err == nil && saved.Equal(p)
+}
+
 // policy returns the persisted policy, or the defaults where there is none that can be used.
 func (n *Node) policy() policy.Policy {
 	p, err := n.LoadPolicy()

@@ -113,13 +113,17 @@ func loopbackUp() error {
 // Built is the directory that the steps of Main wrote to.
 func Built() string { return os.Getenv(envBuilt) }
 
+// Version is what the programs say that Programs builds.
+const Version = "v0.0.0-test"
+
 // Programs is a step of Main that builds the three programs as `make build` does, from the source as it is now.
 func Programs(dir string) error {
 	root, err := netnstest.RepoRoot()
 	if err != nil {
 		return err
 	}
-	return GoBuild(root, dir+"/", "", "./plugin/ip-masq", "./cmd/...")
+	stamp := "-X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=" + Version
+	return GoBuild(root, dir+"/", stamp, "./plugin/ip-masq", "./cmd/...")
 }
 
 // Program is the path of a program that Programs built.

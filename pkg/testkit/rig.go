@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -44,8 +45,8 @@ func (r *Rig) Write(t *testing.T, content string) {
 // Command is the agent's command line for a verb on this node. Later flags win, so args may overrule the node's own.
 func (r *Rig) Command(verb string, args ...string) []string {
 	line := []string{Program("ip-masq-agent"), verb, "--config", r.Config, "--state-dir", r.StateDir, "--data-dir", r.DataDir}
-	if verb == "run" || verb == "sync" {
-		line = append(line, "--cni-cache-dir", r.CacheDir, "--cni-conf-dir", r.ConfDir)
+	if slices.Contains([]string{"run", "sync", "status", "check"}, verb) {
+		line = append(line, "--cni-cache-dir", r.CacheDir, "--cni-conf-dir", r.ConfDir, "--cni-bin-dir", Built())
 	}
 	if !r.Auto {
 		line = append(line, "--backend", r.Choice)

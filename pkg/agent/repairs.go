@@ -1,0 +1,28 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/status"
+)
+
+// keptRepairs bounds State.LastRepairs.
+const keptRepairs = 10
+
+// repairsOf groups what one sync put back by object and problem, in the order in which it was found.
+func repairsOf(at time.Time, objects []backend.Drift) []status.Repair {
+	var all []status.Repair
+	place := map[RepairKind]int{}
+	for _, d := range objects {
+		kind := RepairKind{d.Object, d.Problem}
+		i, known := place[kind]
+		if !known {
+			i = len(all)
+			place[kind] = i
+			all = append(all, status.Repair{Time: at, Object: d.Object, Problem: d.Problem, Detail: d.Detail})
+		}
+		all[i].Count++
+	}
+	return all
+}
