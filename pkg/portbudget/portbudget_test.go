@@ -1,0 +1,151 @@
+package portbudget_test
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/portbudget"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
+)
+
+func TestMain(m *testing.M) { os.Exit(testkit.Main(m)) }
+
+func TestUsable(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"":                       "1024-65535",
+		"40000-40019":            "40000-40019",
+		"5-9,1-5,20-30,10-12":    "1-12,20-30",
+		"1024-29999,32768-65535": "1024-29999,32768-65535",
+		"1-65535,7-8":            "1-65535",
+	} {
+		ranges, err := policy.ParsePortRanges(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := portbudget.Usable(ranges).String(); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}
+
+// TestNext: a sample is 0.5 % of a core at most.
+func TestNext(t *testing.T) {
+	t.Parallel()
+	for took, want := range map[time.Duration]time.Duration{0: 15 * time.Second, 10 * time.Millisecond: 15 * time.Second, time.Second: 200 * time.Second} {
+		if got := (portbudget.Report{Took: took}).Next(); got != want {
+			t.Errorf("%v: %v, want %v", took, got, want)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	of := func(taken int) portbudget.Report {
+		return portbudget.Report{Destinations: []portbudget.Destination{{
+			Proto: "tcp", Translated: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("2001:db8::2"), DstPort: 443,
+			Taken: taken, Usable: 100, Share: float64(taken) / 100,
+			Pods: []portbudget.Pod{{Namespace: "shop", Name: "cart-0", Src: netip.MustParseAddr("10.244.0.5"), Taken: taken}},
+		}}}
+	}
+	for taken, want := range map[int]string{
+		79: "ok: 79 of 100 source ports (79 %) are taken towards tcp [2001:db8::2]:443 from 192.0.2.1",
+		80: "warn: 80 of 100 source ports (80 %) are taken towards tcp [2001:db8::2]:443 from 192.0.2.1; most of them by shop/cart-0 at 10.244.0.5 (80)",
+		95: "fail: 95 of 100 source ports (95 %) are taken towards tcp [2001:db8::2]:443 from 192.0.2.1; new connections there fail or are about to; most of them by shop/cart-0 at 10.244.0.5 (95)",
+	} {
+		status, message, fix := portbudget.Check(of(taken))
+		if got := status + ": " + message; got != want || (fix == "") != (status == "ok") {
+			t.Errorf("%s (%s), want %s", got, fix, want)
+		}
+	}
+	if status, message, fix := portbudget.Check(portbudget.Report{}); status != "ok" || message == "" || fix != "" {
+		t.Errorf("%s %s %s", status, message, fix)
+	}
+}
+
+// connections opens n datagram connections that exist side by side.
+func connections(t *testing.T, pod *netnstest.Pod, to netip.Addr, n int) {
+	t.Helper()
+	for range n {
+		conn, err := pod.DialContext(context.Background(), "udp", net.JoinHostPort(to.String(), "7777"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		if _, err := conn.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(netnstest.Limit(2 * time.Second)))
+		if _, err := conn.Read(make([]byte, 64)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestSample: two pods, two destinations, both families, with real connections; what keeps its address takes no port.
+func TestSample(t *testing.T) {
+	t.Parallel()
+	netnstest.Require(t, "nft")
+	n := netnstest.NewNode(t)
+	a, b := n.AddPod(t, "a", "10.244.0.5", "fd00:244::5"), n.AddPod(t, "b", "10.244.0.6")
+	n.Run(t, "nft", "table inet x { chain c { type nat hook postrouting priority 100; oifname internet meta l4proto { tcp, udp } masquerade to :40000-40009; }; }")
+	connections(t, a, n.Internet.IPv4, 3)
+	connections(t, b, n.Internet.IPv4, 5)
+	connections(t, a, n.Internet.IPv6, 2)
+	connections(t, a, n.Corp.IPv4, 4)
+	var report portbudget.Report
+	err := n.Do(func() error {
+		s, err := portbudget.NewSampler()
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		for range 2 { // the second sample counts nothing of the first
+			if report, err = s.Sample(policy.PortRanges{{First: 40000, Last: 40009}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []portbudget.Destination{
+		{
+			Proto: "udp", Translated: netip.MustParseAddr("192.0.2.1"), Dst: n.Internet.IPv4, DstPort: 7777, Taken: 8, Usable: 10, Share: 0.8,
+			Pods: []portbudget.Pod{{Src: b.Addrs[0], Taken: 5}, {Src: a.Addrs[0], Taken: 3}},
+		},
+		{
+			Proto: "udp", Translated: netip.MustParseAddr("2001:db8::1"), Dst: n.Internet.IPv6, DstPort: 7777, Taken: 2, Usable: 10, Share: 0.2,
+			Pods: []portbudget.Pod{{Src: a.Addrs[1], Taken: 2}},
+		},
+	}
+	equal := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	if diff := cmp.Diff(want, report.Destinations, equal); diff != "" {
+		t.Error(diff)
+	}
+	if report.Highest != 0.8 || report.Above != [3]int{1, 0, 0} || report.Connections != 10 {
+		t.Errorf("%+v", report)
+	}
+	// With two addresses that share a budget it is twice as large.
+	err = n.Do(func() error {
+		s, err := portbudget.NewSampler()
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		report, err = s.Sample(policy.PortRanges{{First: 40000, Last: 40009}}, []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.9")})
+		return err
+	})
+	if err != nil || report.Highest != 0.4 || report.Destinations[0].Usable != 20 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
