@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 )
@@ -53,6 +54,15 @@ func (s Store) Get(id ID) (Attachment, error) {
 		return Attachment{}, fmt.Errorf("read attachment record: %w", err)
 	}
 	return decode(id, data)
+}
+
+// Since returns when the record of an owner was written.
+func (s Store) Since(id ID) (time.Time, error) {
+	info, err := os.Stat(s.path(id))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look at attachment record: %w", err)
+	}
+	return info.ModTime(), nil
 }
 
 // Has reports whether an owner has a record, readable or not.
