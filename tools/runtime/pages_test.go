@@ -125,8 +125,21 @@ func newPageNode(t *testing.T) *reader {
 	for _, program := range programs() {
 		writeFile(t, filepath.Join(r.disk, "usr.local/bin", program), readFile(t, testkit.Program(program)), 0o755)
 	}
+	writeFile(t, filepath.Join(r.disk, confFile), plainNetwork(t), 0o644)
 	writeFile(t, filepath.Join(r.disk, "usr.local/bin/pod"), []byte(podScript), 0o755)
 	return r
+}
+
+// plainNetwork is the example's network without our entry, as a person wrote it.
+func plainNetwork(t *testing.T) []byte {
+	t.Helper()
+	text := string(readFile(t, "conf/10-bridge-ip-masq.conflist"))
+	before, entry, ok := strings.Cut(text, ",\n    {\n      \"type\": \"ip-masq\"")
+	_, after, closed := strings.Cut(entry, "\n    }\n")
+	if !ok || !closed {
+		t.Fatalf("the example has no entry of ip-masq at its end:\n%s", text)
+	}
+	return []byte(before + "\n" + after)
 }
 
 // TestPageFormat: what the form of the pages means.
