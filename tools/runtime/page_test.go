@@ -71,6 +71,7 @@ var varying = []struct {
 	{regexp.MustCompile(`\b(pid|process)[ =:]*\d+`), "$1 4711"},
 	{regexp.MustCompile(`packets \d+ bytes \d+`), "packets 12 bytes 720"},
 	{regexp.MustCompile(`\b\d+ packets, \d+ bytes`), "12 packets, 720 bytes"},
+	{regexp.MustCompile(`\b\d\d:\d\d:\d\d UTC \([^)]*?\s+ago\)`), "15:04:05 UTC (3s ago)"},
 	{regexp.MustCompile(`\b\d+(\.\d+)?(ms|µs|s|m|h)(\d+s)? (ago|old)`), "3s $4"},
 	{regexp.MustCompile(`\bcnitool-[0-9a-f]+`), "cnitool-1f2e3d4c5b6a"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), strings.Repeat("0123456789abcdef", 4)},
