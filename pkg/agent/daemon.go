@@ -55,6 +55,7 @@ type daemon struct {
 	health  *probes.Health
 	log     *slog.Logger
 	report  report
+	writers writerLog
 
 	endFlows  *background[policyChange]
 	conflicts *background[conflictSearch]
@@ -135,7 +136,8 @@ func (d *daemon) serve(ctx context.Context, address string) error {
 func (d *daemon) loop(ctx context.Context, configPath string) {
 	configChanges, ruleChanges, hangups := make(chan struct{}, 1), make(chan struct{}, 1), make(chan os.Signal, 1)
 	go watch(ctx, configPath, configChanges)
-	if err := nfevents.Watch(ctx, ruleChanges); err != nil {
+	var err error
+	if d.writers.watcher, err = nfevents.Watch(ctx, ruleChanges, ownObjects(d.options.Settings)); err != nil {
 		d.log.Warn("the kernel does not report changes of rules; they are repaired at every resync", "reason", err)
 	}
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -150,7 +152,9 @@ func (d *daemon) sync(ctx context.Context, reason string) outcome {
 	inForce, configErr := d.load()
 	syncCtx, cancel := context.WithTimeout(ctx, syncTime)
 	defer cancel()
+	d.writers.begin()
 	result, err := d.node.Sync(syncCtx, inForce)
+	by := d.writers.end(result.Backend, result.Changed, err != nil)
 	o := outcome{
 		failed: err != nil, interval: d.source.interval, reading: result.Reading,
 		ignoreKernel: result.Backend == backend.IPTablesLegacy,
@@ -163,8 +167,8 @@ func (d *daemon) sync(ctx context.Context, reason string) outcome {
 		level = cli.V(2)
 	}
 	d.log.Log(ctx, level, "synced", "reason", reason, "took", time.Since(began), "reading", result.Reading, "changed", result.Changed)
-	repaired := d.report.sync(result, err, inForce, d.source.origin)
-	d.remember(result, err, repaired)
+	repaired := d.report.sync(result, err, inForce, d.source.origin, by)
+	d.remember(result, err, repaired, by)
 	d.health.Set(errors.Join(configErr, err))
 	d.health.Turned(2*o.interval + 2*syncTime)
 	if err == nil {
@@ -192,7 +196,7 @@ func (d *daemon) load() (policy.Policy, error) {
 	return inForce, err
 }
 
-func (d *daemon) remember(result node.Result, err error, repaired bool) {
+func (d *daemon) remember(result node.Result, err error, repaired bool, by author) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := &d.state
@@ -201,7 +205,7 @@ func (d *daemon) remember(result node.Result, err error, repaired bool) {
 		return
 	}
 	s.Repairs++
-	s.LastRepairs = append(s.LastRepairs, repairsOf(s.LastSync, result.Repaired)...)
+	s.LastRepairs = append(s.LastRepairs, repairsOf(s.LastSync, result.Repaired, by)...)
 	s.LastRepairs = s.LastRepairs[max(0, len(s.LastRepairs)-keptRepairs):]
 	for _, r := range result.Repaired {
 		s.RepairsBy[RepairKind{r.Object, r.Problem}]++

@@ -239,29 +239,30 @@ func TestReport(t *testing.T) {
 		err       error
 		newPolicy bool
 		repaired  bool
+		by        string
 	}{
-		{result, busy, false, false},
-		{result, busy, false, false},
-		{result, nil, false, false},
-		{result, nil, false, false},
-		{changed, nil, false, true},
-		{changed, nil, false, true},
-		{changed, nil, true, false},
-		{adopted, nil, false, false},
-		{changed, busy, true, false},
-		{changed, nil, false, false},
-		{result, busy, false, false},
-		{result, nil, false, false},
+		{result, busy, false, false, ""},
+		{result, busy, false, false, ""},
+		{result, nil, false, false, ""},
+		{result, nil, false, false, ""},
+		{changed, nil, false, true, ""},
+		{changed, nil, false, true, "nft"},
+		{changed, nil, true, false, ""},
+		{adopted, nil, false, false, ""},
+		{changed, busy, true, false, ""},
+		{changed, nil, false, false, ""},
+		{result, busy, false, false, ""},
+		{result, nil, false, false, ""},
 	} {
 		inForce.MasqLinkLocal = inForce.MasqLinkLocal != step.newPolicy
-		if repaired := r.sync(step.result, step.err, inForce, OriginConfig); repaired != step.repaired {
+		if repaired := r.sync(step.result, step.err, inForce, OriginConfig, author{name: step.by}); repaired != step.repaired {
 			t.Errorf("%+v: a repair is %t", step.result, repaired)
 		}
 	}
 	want := `level=ERROR msg="the rules could not be put in place; trying again" error="the lock is held"
 level=INFO msg="rules found in place" backend=nftables pods=2 policy="config file"
 level=INFO msg="rules repaired after an external change" backend=nftables pods=2 restored="[chain missing: IP-MASQ-AGENT]" repairs=1
-level=INFO msg="rules repaired after an external change" backend=nftables pods=2 restored="[chain missing: IP-MASQ-AGENT]" repairs=2
+level=INFO msg="rules repaired after an external change" backend=nftables pods=2 by=nft restored="[chain missing: IP-MASQ-AGENT]" repairs=2
 level=INFO msg="rules changed to the new policy" backend=nftables pods=2 policy="config file"
 level=INFO msg="rules changed to the new set of pods" backend=nftables pods=2 adopted=1 dropped=0
 level=ERROR msg="the rules could not be put in place; trying again" error="the lock is held"

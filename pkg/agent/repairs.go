@@ -11,7 +11,7 @@ import (
 const keptRepairs = 10
 
 // repairsOf groups what one sync put back by object and problem, in the order in which it was found.
-func repairsOf(at time.Time, objects []backend.Drift) []status.Repair {
+func repairsOf(at time.Time, objects []backend.Drift, by author) []status.Repair {
 	var all []status.Repair
 	place := map[RepairKind]int{}
 	for _, d := range objects {
@@ -20,7 +20,11 @@ func repairsOf(at time.Time, objects []backend.Drift) []status.Repair {
 		if !known {
 			i = len(all)
 			place[kind] = i
-			all = append(all, status.Repair{Time: at, Object: d.Object, Problem: d.Problem, Detail: d.Detail})
+			repair := status.Repair{Time: at, Object: d.Object, Problem: d.Problem, Detail: d.Detail, By: status.Known(by.name)}
+			if by.pid != 0 {
+				repair.PID = &by.pid
+			}
+			all = append(all, repair)
 		}
 		all[i].Count++
 	}

@@ -20,7 +20,7 @@ type report struct {
 
 // sync logs one sync. It reports whether that was a repair: the same policy and the same pods as at the last one, and yet
 // something had to be written. What the persisted policy says plays no part, because other software may have changed that, too.
-func (r *report) sync(result node.Result, err error, inForce policy.Policy, origin Origin) (repaired bool) {
+func (r *report) sync(result node.Result, err error, inForce policy.Policy, origin Origin, by author) (repaired bool) {
 	if err != nil {
 		r.failed(err)
 		return false
@@ -32,6 +32,9 @@ func (r *report) sync(result node.Result, err error, inForce policy.Policy, orig
 	switch {
 	case repaired:
 		r.repairs++
+		if by.name != "" {
+			log = log.With("by", by.name)
+		}
 		log.Info("rules repaired after an external change", "restored", shortened(result.Repaired), "repairs", r.repairs)
 	case result.Changed && first:
 		log.Info("rules put in place", "policy", origin)

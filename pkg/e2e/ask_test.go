@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 	"github.com/ip-masq/ip-masq-cni/pkg/status"
 	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
@@ -78,7 +80,7 @@ func TestAskTheDaemon(t *testing.T) {
 	})
 }
 
-// TestRepairsAreListed, the newest last and ten at most.
+// TestRepairsAreListed, the newest last and ten at most, with the program that made the change where the kernel tells.
 func TestRepairsAreListed(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.Write(t, "resyncInterval: 200ms\n")
@@ -93,6 +95,9 @@ func TestRepairsAreListed(t *testing.T) {
 			t.Fatalf("%+v", last)
 		}
 		for i, repair := range last {
+			if known := repair.By != nil && slices.Contains([]string{"nft", "iptables"}, *repair.By); known != (r.Kind != backend.IPTablesLegacy) {
+				t.Errorf("%+v is by %q", repair, text(repair.By))
+			}
 			if repair.Object == "" || repair.Problem == "" || repair.Count < 1 || repair.Detail == "" || i > 0 && repair.Time.Before(last[i-1].Time) {
 				t.Errorf("%+v", repair)
 			}
@@ -264,4 +269,11 @@ func (r *rig) wantChecks(t *testing.T, when string, code int, want ...string) {
 	if got.Code != code || strings.Join(answers, ", ") != strings.Join(want, ", ") || len(checks.Checks) < 12 {
 		t.Errorf("%s: exit %d, %q, want %d, %q\n%s", when, got.Code, answers, code, want, r.Agent(t, "check").Stdout)
 	}
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }

@@ -16,10 +16,16 @@ func watchIn(t *testing.T, s *netnstest.Space) chan struct{} {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	changed := make(chan struct{}, 1)
-	if err := s.Do(func() error { return Watch(ctx, changed) }); err != nil {
+	if err := s.Do(func() error { return watch(ctx, changed) }); err != nil {
 		t.Fatal(err)
 	}
 	return changed
+}
+
+// watch is Watch for tests that do not ask who wrote.
+func watch(ctx context.Context, changed chan<- struct{}) error {
+	_, err := Watch(ctx, changed, func(string, string) bool { return false })
+	return err
 }
 
 func heard(changed <-chan struct{}, within time.Duration) bool {
@@ -92,7 +98,7 @@ func TestWatchEnds(t *testing.T) {
 	s := netnstest.NewSpace(t, "ends")
 	ctx, cancel := context.WithCancel(context.Background())
 	changed := make(chan struct{}, 1)
-	if err := s.Do(func() error { return Watch(ctx, changed) }); err != nil {
+	if err := s.Do(func() error { return watch(ctx, changed) }); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
@@ -100,5 +106,46 @@ func TestWatchEnds(t *testing.T) {
 	s.Run(t, "nft", "add", "table", "inet", "x")
 	if heard(changed, 300*time.Millisecond) {
 		t.Error("still watching")
+	}
+}
+
+// TestWriters: who wrote what is ours, in the order of writing, once; not who wrote something else, nor who read.
+func TestWriters(t *testing.T) {
+	netnstest.Require(t, "nft", "iptables-nft")
+	s := netnstest.NewSpace(t, "writers")
+	changed := make(chan struct{}, 1)
+	var w *Watcher
+	ours := func(table, chain string) bool { return table == "own" || table == "nat" && chain == "POSTROUTING" }
+	err := s.Do(func() (err error) { w, err = Watch(t.Context(), changed, ours); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ script, want string }{
+		{"nft add table inet x", ""},
+		{"nft list ruleset", ""},
+		{"nft add table inet own", "nft"},
+		{"nft add set inet own s '{ type ipv4_addr; }'; nft add element inet own s '{ 10.0.0.1 }'", "nft nft"},
+		{"nft flush ruleset", "nft"},
+		{"iptables-nft -t nat -A POSTROUTING -s 10.0.0.1 -j ACCEPT", "iptables-nft"},
+		{"iptables-nft -t nat -N OTHER", ""},
+		{"iptables-nft -t nat -F; nft add table inet own", "iptables-nft nft"},
+	} {
+		s.Run(t, "sh", "-ec", c.script)
+		var names []string
+		for _, writer := range w.Writers() {
+			names = append(names, writer.Name)
+			if writer.PID <= 1 {
+				t.Errorf("%s: process %d", c.script, writer.PID)
+			}
+		}
+		if got := strings.Join(names, " "); got != c.want {
+			t.Errorf("%s: %q, want %q", c.script, got, c.want)
+		}
+		if got := w.Writers(); len(got) > 0 {
+			t.Errorf("%s: told twice: %v", c.script, got)
+		}
+	}
+	if !heard(changed, time.Second) {
+		t.Error("asking for writers swallowed the events")
 	}
 }
