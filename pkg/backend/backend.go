@@ -67,6 +67,9 @@ type Backend interface {
 	// Counters reads the counters of the shared chain's rules, in their order.
 	Counters(ctx context.Context, s policy.Settings, family policy.Family) ([]Counter, error)
 
+	// Traffic reads the same counters cheaply, for who asks every few seconds: it starts no process, and needs no lock.
+	Traffic(ctx context.Context, s policy.Settings, families ...policy.Family) ([]Traffic, error)
+
 	// Remove takes everything managed by ip-masq out of one family. What other software's rules keep alive is a *Kept.
 	Remove(ctx context.Context, s policy.Settings, family policy.Family) error
 

@@ -55,6 +55,7 @@ var checks = []check{
 	{"Multicast is masqueraded where all sources are, and kept for pods", multicast},
 	{"Packets take the ports that they may", packetPorts},
 	{"Counters survive an Apply that changes nothing", countersSurvive},
+	{"Traffic is counted by family and verdict, also beyond a new policy", trafficCounts},
 }
 
 // stacks are the address families that a node may have on.

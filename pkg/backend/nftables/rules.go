@@ -16,6 +16,7 @@ import (
 const (
 	keepComment       = "ip-masq-agent: cluster-local traffic should not be subject to MASQUERADE"
 	localComment      = "ip-masq-agent: local traffic should not be subject to MASQUERADE"
+	countComment      = "ip-masq-agent: counts what is masqueraded"
 	masqueradeComment = "ip-masq-agent: outbound traffic should be subject to MASQUERADE (this match must come after cluster-local CIDR matches)"
 	podsRootComment   = "ip-masq-agent: pods"
 	allRootComment    = "ip-masq-agent: all sources"
@@ -51,14 +52,28 @@ func rootRule(s policy.Settings, f policy.Family) nfnl.Rule {
 	return newRule(baseChain, podsRootComment, inSet(f, "saddr", podsSet(f)), goTo(s.Chain))
 }
 
-// chainRules are the rules of the shared chain. They do not depend on the destinations, which are in the sets.
+// chainRules are the rules of the shared chain. They do not depend on the destinations, which are in the sets. Where both families
+// share the chain, each has counters of its own.
 func chainRules(s policy.Settings, families []policy.Family, keep map[policy.Family]string) []nfnl.Rule {
-	var rules []nfnl.Rule
+	var rules, counts []nfnl.Rule
 	for _, f := range families {
 		rules = append(rules, keepRule(s, f, keep[f]))
 	}
-	local := newRule(s.Chain, localComment, addressType(unix.NFT_CMP_EQ, "local"), counter(), giveBack())
-	return append(append(rules, local), masqueradeRules(s)...)
+	if len(families) == 1 {
+		rules = append(rules, localRule(s))
+	} else {
+		for _, f := range families {
+			rules = append(rules, localRule(s, isFamily(f)))
+			counts = append(counts, newRule(s.Chain, countComment, isFamily(f), counter()))
+		}
+	}
+	return slices.Concat(rules, counts, masqueradeRules(s))
+}
+
+// localRule keeps the address of what is bound for the node itself.
+func localRule(s policy.Settings, match ...piece) nfnl.Rule {
+	pieces := append(match, addressType(unix.NFT_CMP_EQ, "local"), counter(), giveBack())
+	return newRule(s.Chain, localComment, pieces...)
 }
 
 // keepRule looks into one of the sets of destinations.
