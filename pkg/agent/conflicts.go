@@ -25,6 +25,7 @@ type conflictSearch struct {
 type conflictReporter struct {
 	options  Options
 	log      *slog.Logger
+	found    func(number int) // is told how many there are
 	policy   policy.Policy
 	searched time.Time
 	known    map[conflicts.Conflict]bool
@@ -53,6 +54,7 @@ func (r *conflictReporter) search(ctx context.Context, s conflictSearch) {
 		}
 	}
 	r.known = now
+	r.found(len(now))
 }
 
 // warn logs what could not be searched, once while it lasts.

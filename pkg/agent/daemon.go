@@ -57,8 +57,11 @@ type daemon struct {
 	report  report
 	writers writerLog
 
+	metrics *instruments
+
 	endFlows  *background[policyChange]
 	conflicts *background[conflictSearch]
+	traffic   *background[struct{}]
 
 	syncRequests chan syncRequest
 	status       shared[status.Status]
@@ -113,9 +116,12 @@ func newDaemon(ctx context.Context, o Options, log *slog.Logger) *daemon {
 		state:  State{Since: time.Now(), RepairsBy: map[RepairKind]int{}},
 	}
 	d.status.compute = d.describe
-	reporter := &conflictReporter{options: o, log: log}
+	d.metrics = newInstruments(d.health, o.HostRoot, n, d.State)
+	reporter := &conflictReporter{options: o, log: log, found: d.metrics.foundConflicts}
 	d.conflicts = startBackground(ctx, reporter.search, newest)
-	d.endFlows = startBackground(ctx, func(ctx context.Context, c policyChange) { endFlows(ctx, n, c, log) }, policyChange.join)
+	ended := d.metrics.Counter("connections_ended_total")
+	d.endFlows = startBackground(ctx, func(ctx context.Context, c policyChange) { ended.Add(endFlows(ctx, n, c, log)) }, policyChange.join)
+	d.traffic = startBackground(ctx, func(ctx context.Context, _ struct{}) { d.metrics.sampleTraffic(ctx) }, newest)
 	return d
 }
 
@@ -128,7 +134,7 @@ func (d *daemon) serve(ctx context.Context, address string) error {
 	if err != nil {
 		return fmt.Errorf("--metrics-bind-address: %w", err)
 	}
-	go probes.Serve(ctx, listener, probes.Handler(d.health, probes.NewMetrics("ip_masq_agent_", d.health)))
+	go probes.Serve(ctx, listener, probes.Handler(d.health, d.metrics.Metrics))
 	return nil
 }
 
@@ -166,9 +172,11 @@ func (d *daemon) sync(ctx context.Context, reason string) outcome {
 	if result.Changed {
 		level = cli.V(2)
 	}
-	d.log.Log(ctx, level, "synced", "reason", reason, "took", time.Since(began), "reading", result.Reading, "changed", result.Changed)
+	took := time.Since(began)
+	d.log.Log(ctx, level, "synced", "reason", reason, "took", took, "reading", result.Reading, "changed", result.Changed)
 	repaired := d.report.sync(result, err, inForce, d.source.origin, by)
 	d.remember(result, err, repaired, by)
+	d.metrics.sync(took, result, err, repaired)
 	d.health.Set(errors.Join(configErr, err))
 	d.health.Turned(2*o.interval + 2*syncTime)
 	if err == nil {
@@ -184,6 +192,7 @@ func (d *daemon) afterwards(inForce policy.Policy, result node.Result) {
 	}
 	records, _ := d.node.Records()
 	d.conflicts.submit(conflictSearch{inForce, records})
+	d.traffic.submit(struct{}{})
 }
 
 // load reads the config where it changed, and tells everybody what is in force.

@@ -32,6 +32,11 @@ const (
 	ProblemDifferent  Problem = "different"
 )
 
+// Problems lists them all.
+func Problems() []Problem {
+	return []Problem{ProblemMissing, ProblemUnexpected, ProblemDifferent}
+}
+
 // Drift is one difference between the kernel and the desired state.
 type Drift struct {
 	Object  Object  `json:"object"`

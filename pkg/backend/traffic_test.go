@@ -20,8 +20,8 @@ func TestTotals(t *testing.T) {
 	var totals backend.Totals
 	totals.Begin([]backend.Traffic{keep(1, 100), masquerade(9, 50)})
 	for _, step := range []struct {
-		name             string
-		reading          []backend.Traffic
+		name              string
+		reading           []backend.Traffic
 		kept, masqueraded uint64
 	}{
 		{"nothing new", []backend.Traffic{keep(1, 100), masquerade(9, 50)}, 0, 0},

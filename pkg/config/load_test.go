@@ -186,6 +186,29 @@ func replaceAll(texts []string, old, replacement string) []string {
 	return replaced
 }
 
+// What sha256sum prints for nothing, for "masqLinkLocal: true", and for that behind "cidrLimit: 5".
+const (
+	hashOfNothing   = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	hashOfLinkLocal = "a0f49775506f722caf71d2aef01798602eff438b32f4b02755acabcb64675dbd"
+	hashOfTwo       = "08c153b8ac451766ce85c2fe217c267c243e0c9a3e1650a7bb5cacdeaebbae76"
+)
+
+// TestHash: that of a directory is of its files joined in their order, and a bad config has none.
+func TestHash(t *testing.T) {
+	for name, c := range map[string]struct {
+		tree fileTree
+		want string
+	}{
+		"two files": {fileTree{"ip-masq-b": "masqLinkLocal: true", "ip-masq-a": "cidrLimit: 5\n", "other": "x"}, hashOfTwo},
+		"no file":   {fileTree{}, hashOfNothing},
+		"bad":       {fileTree{"ip-masq-a": "cidrLimit: x"}, ""},
+	} {
+		if got, _, _ := Load(Options{Path: c.tree.make(t), AllowDir: true}); got.Hash != c.want {
+			t.Errorf("%s: %s, want %s", name, got.Hash, c.want)
+		}
+	}
+}
+
 func TestLoadFile(t *testing.T) {
 	dir := fileTree{"config": "masqLinkLocal: true", "link": "-> config", "empty": ""}.make(t)
 	for name, want := range map[string]*Config{
@@ -194,11 +217,16 @@ func TestLoadFile(t *testing.T) {
 		"empty":  with(rfc1918),
 	} {
 		path := filepath.Join(dir, name)
-		want.Sources = []string{path}
+		want.Sources, want.Hash = []string{path}, hashOfNothing
+		if name != "empty" {
+			want.Hash = hashOfLinkLocal
+		}
 		checkLoads(t, path, *want)
 	}
-	checkLoads(t, filepath.Join(dir, "missing"), *with(rfc1918))
-	checkLoads(t, filepath.Join(dir, "no", "directory"), *with(rfc1918))
+	absent := *with(rfc1918)
+	absent.Hash = hashOfNothing
+	checkLoads(t, filepath.Join(dir, "missing"), absent)
+	checkLoads(t, filepath.Join(dir, "no", "directory"), absent)
 }
 
 func checkLoads(t *testing.T, path string, want Config) {
@@ -206,6 +234,9 @@ func checkLoads(t *testing.T, path string, want Config) {
 	got, findings, err := Load(Options{Path: path})
 	if err != nil || len(findings) > 0 {
 		t.Errorf("%s: findings %v, error %v", path, findings, err)
+	}
+	if want.Hash == "" { // not what the test is about
+		want.Hash = got.Hash
 	}
 	if diff := cmp.Diff(want, got, sameConfig[:2]); diff != "" {
 		t.Errorf("%s: -want +got:\n%s", path, diff)

@@ -49,7 +49,7 @@ func except(list string) func(*Config) {
 var sameConfig = cmp.Options{
 	cmpopts.EquateEmpty(),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
-	cmpopts.IgnoreFields(Config{}, "Sources"),
+	cmpopts.IgnoreFields(Config{}, "Sources", "Hash"),
 }
 
 var (

@@ -33,7 +33,7 @@ type watcher struct {
 	*installer
 	log     *slog.Logger
 	health  *probes.Health
-	metrics *probes.Metrics
+	metrics *watchMetrics
 	fight   fight
 	pace    pace
 	lock    *filelock.Lock // keeps uninstall off the node
@@ -53,9 +53,7 @@ type watcher struct {
 
 func newWatcher(o Options, stderr io.Writer) *watcher {
 	w := &watcher{log: o.Logging.Logger(stderr), health: probes.NewHealth("the node has not been looked at yet", turnTime)}
-	w.metrics = probes.NewMetrics("ip_masq_installer_", w.health)
-	w.countWrites(0)
-	w.countFights(0)
+	w.metrics = newMetrics(w.health)
 	warned := map[string]bool{}
 	warn := func(line string) {
 		if !warned[line] {
@@ -71,14 +69,6 @@ func newWatcher(o Options, stderr io.Writer) *watcher {
 		w.log.Info(line)
 	}}
 	return w
-}
-
-func (w *watcher) countWrites(n int) {
-	w.metrics.Counter("writes_total", "Changes of the plugin or its entry since the start.").Add(n)
-}
-
-func (w *watcher) countFights(n int) {
-	w.metrics.Counter("fights_total", "How often another program began to undo the repairs again and again.").Add(n)
 }
 
 func (w *watcher) run(ctx context.Context) error {
@@ -100,7 +90,7 @@ func (w *watcher) serve(ctx context.Context) {
 	for warned := false; ctx.Err() == nil; pause(ctx, time.Second) {
 		listener, err := probes.Listen(ctx, w.MetricsAddress)
 		if err == nil {
-			probes.Serve(ctx, listener, probes.Handler(w.health, w.metrics))
+			probes.Serve(ctx, listener, probes.Handler(w.health, w.metrics.Metrics))
 			return
 		}
 		if !warned && ctx.Err() == nil {
@@ -198,10 +188,10 @@ func (w *watcher) repair(ctx context.Context) error {
 	w.pace.last = time.Now()
 	changed, err := w.pass(ctx)
 	if changed != "" {
-		w.countWrites(1)
+		w.metrics.wrote()
 	}
 	if changed != "" && w.proved && w.fight.repaired(time.Now(), changed) {
-		w.countFights(1)
+		w.metrics.Counter("fights_total").Inc()
 	}
 	if err == nil {
 		w.proved, w.pending = true, time.Time{}

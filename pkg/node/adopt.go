@@ -45,8 +45,7 @@ func (n *Node) adopt() (known map[attachment.ID]bool, adopted int) {
 }
 
 func (n *Node) adoptOne(a attachment.Attachment) (adopted bool, err error) {
-	id := a.ID()
-	if n.records.Has(id) || n.isDeleted(id) || a.NetNS.Path == "" || !a.NetNS.Alive() {
+	if !n.adoptable(a) {
 		return false, nil
 	}
 	a = n.governed(a)

@@ -11,7 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ip-masq/ip-masq-cni/pkg/probes"
+	"github.com/ip-masq/ip-masq-cni/pkg/version"
 )
 
 func get(t *testing.T, handler http.Handler, path string) (status int, body string) {
@@ -51,31 +54,79 @@ func TestHealth(t *testing.T) {
 	})
 }
 
+// families are those of a program.
+var families = []probes.Family{
+	{"syncs_total", probes.Counter, []string{"result"}, "Syncs by result."},
+	{"sync_duration_seconds", probes.Histogram, nil, "How long a sync takes."},
+	{"absent", probes.Gauge, nil, "A metric without a value."},
+	{"config_info", probes.Gauge, []string{"hash", "path"}, "The config in force."},
+}
+
 // TestMetrics wants every family with its help and type, and the gauge to follow readiness.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	h := probes.NewHealth("not yet", time.Minute)
-	m := probes.NewMetrics("ip_masq_test_", h)
-	m.Counter(`syncs_total{result="ok"}`, "Syncs by result.").Inc()
-	m.Counter(`syncs_total{result="ok"}`, "Syncs by result.").Inc()
-	m.Counter(`syncs_total{result="failed"}`, "Syncs by result.")
-	m.Histogram("sync_duration_seconds", "How long a sync takes.", 0.01, 1).Update(0.5)
-	_, text := get(t, m, "/metrics")
-	for _, lines := range []string{
-		"# HELP ip_masq_test_ready Whether /readyz answers 200.\n# TYPE ip_masq_test_ready gauge\nip_masq_test_ready 0\n",
-		"# HELP ip_masq_test_syncs_total Syncs by result.\n# TYPE ip_masq_test_syncs_total counter\nip_masq_test_syncs_total{result=\"failed\"} 0\n" +
-			"ip_masq_test_syncs_total{result=\"ok\"} 2\n",
-		"# TYPE ip_masq_test_sync_duration_seconds histogram\nip_masq_test_sync_duration_seconds_bucket{le=\"0.01\"} 0\n" +
-			"ip_masq_test_sync_duration_seconds_bucket{le=\"1\"} 1\nip_masq_test_sync_duration_seconds_bucket{le=\"+Inf\"} 1\n",
-		"# HELP ip_masq_test_build_info Always 1; the label has the version of the program.\n",
-	} {
-		if !strings.Contains(text, lines) {
-			t.Errorf("want\n%s\nin\n%s", lines, text)
-		}
+	m := probes.NewMetrics("ip_masq_test_", h, families...)
+	m.Counter("syncs_total", "ok").Inc()
+	m.Counter("syncs_total", "ok").Inc()
+	m.Counter("syncs_total", "failed")
+	m.Histogram("sync_duration_seconds", 0.01, 1).Update(0.5)
+	hash := "a"
+	m.OnScrape(func(s *probes.Scrape) { s.Set("config_info", 1, hash, "a \"b\\c\"\n") })
+	const want = `# HELP ip_masq_test_build_info Always 1; the label has the version of the program.
+# TYPE ip_masq_test_build_info gauge
+ip_masq_test_build_info{version="VERSION"} 1
+# HELP ip_masq_test_config_info The config in force.
+# TYPE ip_masq_test_config_info gauge
+ip_masq_test_config_info{hash="a",path="a \"b\\c\"\n"} 1
+# HELP ip_masq_test_ready Whether /readyz answers 200.
+# TYPE ip_masq_test_ready gauge
+ip_masq_test_ready 0
+# HELP ip_masq_test_sync_duration_seconds How long a sync takes.
+# TYPE ip_masq_test_sync_duration_seconds histogram
+ip_masq_test_sync_duration_seconds_bucket{le="0.01"} 0
+ip_masq_test_sync_duration_seconds_bucket{le="1"} 1
+ip_masq_test_sync_duration_seconds_bucket{le="+Inf"} 1
+ip_masq_test_sync_duration_seconds_sum 0.5
+ip_masq_test_sync_duration_seconds_count 1
+# HELP ip_masq_test_syncs_total Syncs by result.
+# TYPE ip_masq_test_syncs_total counter
+ip_masq_test_syncs_total{result="failed"} 0
+ip_masq_test_syncs_total{result="ok"} 2
+`
+	scrape := func() string {
+		_, text := get(t, m, "/metrics")
+		return strings.Replace(text, version.String(), "VERSION", 1)
+	}
+	if diff := cmp.Diff(want, scrape()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 	h.Set(nil)
-	if _, text := get(t, m, "/metrics"); !strings.Contains(text, "ip_masq_test_ready 1\n") {
-		t.Errorf("ready, but\n%s", text)
+	hash = "b"
+	changed := strings.NewReplacer("ready 0", "ready 1", `hash="a"`, `hash="b"`).Replace(want)
+	if diff := cmp.Diff(changed, scrape()); diff != "" {
+		t.Errorf("ready, with another config (-want +got)\n%s", diff)
+	}
+}
+
+// TestUndescribed: no metric can be told that the reference does not have.
+func TestUndescribed(t *testing.T) {
+	t.Parallel()
+	m := probes.NewMetrics("ip_masq_test_", probes.NewHealth("not yet", time.Minute), families...)
+	for name, tell := range map[string]func(){
+		"an unknown family": func() { m.Counter("others_total") },
+		"another type":      func() { m.Counter("absent") },
+		"too few labels":    func() { m.Counter("syncs_total") },
+		"too many labels":   func() { m.Counter("syncs_total", "ok", "ok") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			tell()
+		})
 	}
 }
 

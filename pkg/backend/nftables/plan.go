@@ -163,12 +163,13 @@ func (r *reading) leadsElsewhere(s policy.Settings) bool {
 	})
 }
 
-// planRemoveFamily leaves the rules of both families, but for those that look into a set that goes.
+// planRemoveFamily leaves the rules of both families, but for those that look into a set that goes, and those that tell the counts
+// of the families apart.
 func planRemoveFamily(b *nfnl.Batch, family policy.Family, got *reading) {
 	sets := got.setsOf(family)
 	got.deleteRules(b, func(r nfnl.Rule) bool {
 		f, ok := familyOf(r)
-		return ok && f == family || slices.ContainsFunc(sets, func(s set) bool { return nfnl.UsesSet(r, s.Name) })
+		return ok && (f == family || r.Comment == countComment) || slices.ContainsFunc(sets, func(s set) bool { return nfnl.UsesSet(r, s.Name) })
 	})
 	for _, s := range sets {
 		b.DeleteSet(tableName, s.Name)

@@ -80,7 +80,8 @@ func TestPlan(t *testing.T) {
 			"add rule to IP-MASQ-AGENT: counter masquerade", "delete rule from IP-MASQ-AGENT",
 		}},
 		{"IPv6 goes", of(dual), defaults, InPlace, []string{"delete from set pods4"}, []string{
-			"delete rule from postrouting", "delete rule from IP-MASQ-AGENT", "delete set keep6", "delete set pods6",
+			"delete rule from postrouting", "delete rule from IP-MASQ-AGENT", "delete rule from IP-MASQ-AGENT",
+			"delete rule from IP-MASQ-AGENT", "delete rule from IP-MASQ-AGENT", "delete set keep6", "delete set pods6",
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -52,21 +52,20 @@ func rootRule(s policy.Settings, f policy.Family) nfnl.Rule {
 	return newRule(baseChain, podsRootComment, inSet(f, "saddr", podsSet(f)), goTo(s.Chain))
 }
 
-// chainRules are the rules of the shared chain. They do not depend on the destinations, which are in the sets. Where both families
-// share the chain, each has counters of its own.
+// chainRules are the rules of the shared chain. They do not depend on the destinations, which are in the sets. Where two families share
+// the chain, further rules tell their counts apart.
 func chainRules(s policy.Settings, families []policy.Family, keep map[policy.Family]string) []nfnl.Rule {
 	var rules, counts []nfnl.Rule
 	for _, f := range families {
 		rules = append(rules, keepRule(s, f, keep[f]))
-	}
-	if len(families) == 1 {
-		rules = append(rules, localRule(s))
-	} else {
-		for _, f := range families {
-			rules = append(rules, localRule(s, isFamily(f)))
+		if len(families) > 1 {
 			counts = append(counts, newRule(s.Chain, countComment, isFamily(f), counter()))
 		}
 	}
+	if len(families) > 1 {
+		rules = append(rules, localRule(s, isFamily(policy.IPv6))) // which leaves IPv4 to the next
+	}
+	rules = append(rules, localRule(s))
 	return slices.Concat(rules, counts, masqueradeRules(s))
 }
 

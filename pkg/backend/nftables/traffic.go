@@ -41,8 +41,8 @@ func (b *Backend) Traffic(ctx context.Context, s policy.Settings, families ...po
 
 var verdicts = []policy.Verdict{policy.Keep, policy.Masquerade}
 
-// decides reports whether a rule's counter is about a family and a verdict. In a chain of both families those of the rules that
-// masquerade count both, and other rules each one.
+// decides reports whether a rule's counter is about a family and a verdict. In a chain of both families the rules that masquerade
+// count both, and there are others that count each; the rule for the node's own addresses gets to see IPv4 alone.
 func decides(r nfnl.Rule, f policy.Family, verdict policy.Verdict, families int) bool {
 	of := []string{keepComment, localComment}
 	if verdict == policy.Masquerade {
@@ -55,5 +55,5 @@ func decides(r nfnl.Rule, f policy.Family, verdict policy.Verdict, families int)
 		return false
 	}
 	is, ok := familyOf(r)
-	return is == f || !ok && families == 1
+	return is == f || !ok && (families == 1 || f == policy.IPv4)
 }

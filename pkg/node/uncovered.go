@@ -1,0 +1,45 @@
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+)
+
+// Uncovered lists the attachments that the runtime knows and that are not on record although the next Sync would adopt them. It
+// reads only, and may be called beside a Sync. The error says that nothing is known: fs.ErrNotExist where there is no cache.
+func (n *Node) Uncovered() ([]attachment.Attachment, error) {
+	if n.runtime == nil {
+		return nil, nil
+	}
+	attachments, _, err := n.runtime.Attachments()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(attachments, func(a attachment.Attachment) bool {
+		return !n.adoptable(a) || !slices.ContainsFunc(a.Addresses, canBePods)
+	}), nil
+}
+
+// adoptable reports whether a pod that the runtime knows lives and is not on record.
+func (n *Node) adoptable(a attachment.Attachment) bool {
+	id := a.ID()
+	return !n.records.Has(id) && !n.isDeleted(id) && a.NetNS.Path != "" && a.NetNS.Alive()
+}
+
+// canBePods is what governed asks of an address.
+func canBePods(addr netip.Addr) bool { return !addr.IsUnspecified() && !isLocal(addr) }
+
+// PodsStamp changes whenever Attached, OptedOut or Uncovered may count another number, but for namespaces that go. It may be called
+// beside a Sync.
+func (n *Node) PodsStamp() string {
+	var optedOut time.Time
+	if info, err := os.Stat(n.optOuts.Dir); err == nil {
+		optedOut = info.ModTime()
+	}
+	return fmt.Sprint(n.recordsChanged().UnixNano(), optedOut.UnixNano(), n.runtimeStamp())
+}
