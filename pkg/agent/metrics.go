@@ -89,8 +89,8 @@ func (m *instruments) sync(took time.Duration, result node.Result, err error, re
 	defer m.mu.Unlock()
 	if err != nil {
 		m.Counter("syncs_total", "failed").Inc()
-		if result.Reading > 0 { // otherwise nothing new is known
-			m.drift = len(result.Repaired)
+		if len(result.Drift) > 0 { // otherwise nothing new is known
+			m.drift = len(result.Drift)
 		}
 		return
 	}

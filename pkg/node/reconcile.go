@@ -102,7 +102,10 @@ func (r *Result) apply(ctx context.Context, b backend.Backend, s policy.Settings
 // write applies the difference, and then lists it: what is missing is put back first.
 func (r *Result) write(ctx context.Context, b backend.Backend, got backend.Observed, want ruleset.State) error {
 	changed, err := b.Apply(ctx, got, want)
-	r.Changed = r.Changed || changed
+	r.Changed, r.Drift = r.Changed || changed, nil
+	if err != nil {
+		r.Drift = b.Diff(got, want)
+	}
 	if !changed {
 		return err
 	}

@@ -23,6 +23,8 @@ type Result struct {
 	Pods    int  // addresses whose traffic the policy governs
 	// Repaired says what differed from the desired state before it was written, object by object.
 	Repaired []backend.Drift
+	// Drift is what differed when writing failed; nil where nothing was written, because the kernel could not be read either.
+	Drift []backend.Drift
 	// PolicyChanged: another policy, or none, was in force before, so that no other program caused the difference.
 	PolicyChanged bool
 	Adopted       int // pods that the runtime knows and that were not on record
