@@ -4,15 +4,12 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
-	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
-	"github.com/ip-masq/ip-masq-cni/pkg/backend"
-	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
-	"github.com/ip-masq/ip-masq-cni/pkg/paths"
+	"github.com/ip-masq/ip-masq-cni/pkg/agent"
+	"github.com/ip-masq/ip-masq-cni/pkg/install"
+	"github.com/ip-masq/ip-masq-cni/pkg/probes"
 	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
@@ -62,72 +59,18 @@ func fold(text string) string {
 	return strings.Join(out, "\n")
 }
 
-// agentMetrics is what an agent serves, on the backend that needs no programs of the machine.
-func agentMetrics(t *testing.T) string {
-	t.Helper()
-	rig := testkit.NewRig(t, testkit.Only(backend.NFTables)[0])
-	daemon := rig.Start(t, netnstest.Cmd{Args: rig.Command("run")})
-	defer daemon.Stop(syscall.SIGTERM, netnstest.Limit(5*time.Second))
-	netnstest.Eventually(t, 10*time.Second, "the agent is ready", func() bool { status, _ := rig.Probe("/readyz"); return status == 200 })
-	_, text := rig.Probe("/metrics")
-	return metrics(text)
-}
+// agentMetrics and installerMetrics are what the programs describe; a scrape gives away nothing else.
+func agentMetrics(*testing.T) string     { return metrics(agent.MetricsPrefix, agent.Metrics()) }
+func installerMetrics(*testing.T) string { return metrics(install.MetricsPrefix, install.Metrics()) }
 
-// installerMetrics is what a watching installer serves, also while it finds no network.
-func installerMetrics(t *testing.T) string {
-	t.Helper()
-	rig := testkit.NewRig(t, testkit.Only(backend.NFTables)[0])
-	daemon := rig.Start(t, netnstest.Cmd{Args: []string{
-		testkit.Program("ip-masq-installer"), "watch", "--cni-conf-dir", rig.ConfDir, "--cni-bin-dir", t.TempDir(),
-		"--state-dir", rig.StateDir, "--data-dir", rig.DataDir, "--metrics-bind-address", paths.AgentAddress,
-	}})
-	defer daemon.Stop(syscall.SIGTERM, netnstest.Limit(5*time.Second))
-	netnstest.Eventually(t, 10*time.Second, "the installer answers", func() bool { status, _ := rig.Probe("/livez"); return status == 200 })
-	_, text := rig.Probe("/metrics")
-	return metrics(text)
-}
-
-var (
-	described = regexp.MustCompile(`^# (HELP|TYPE) (\S+) (.*)$`)
-	sample    = regexp.MustCompile(`^(ip_masq_\w+?)(_bucket|_sum|_count)?(?:\{(.*)\})? `)
-	label     = regexp.MustCompile(`(\w+)="((?:[^"\\]|\\.)*)"`)
-)
-
-// metrics is a table of what a scrape describes.
-func metrics(scrape string) string {
-	type family struct{ kind, help, labels string }
-	families := map[string]*family{}
-	of := func(name string) *family {
-		if families[name] == nil {
-			families[name] = &family{}
+func metrics(prefix string, families []probes.Family) string {
+	rows := []string{"| name | type | labels | meaning |", "| --- | --- | --- | --- |"}
+	for _, f := range families {
+		var labels []string
+		for _, label := range f.Labels {
+			labels = append(labels, "`"+label+"`")
 		}
-		return families[name]
+		rows = append(rows, fmt.Sprintf("| `%s%s` | %s | %s | %s |", prefix, f.Name, f.Type, strings.Join(labels, ", "), strings.ReplaceAll(f.Help, "|", `\|`)))
 	}
-	for _, line := range strings.Split(scrape, "\n") {
-		if m := described.FindStringSubmatch(line); m != nil && m[1] == "HELP" {
-			of(m[2]).help = m[3]
-		} else if m != nil {
-			of(m[2]).kind = m[3]
-		} else if m := sample.FindStringSubmatch(line); m != nil {
-			name := m[1]
-			if families[name] == nil {
-				name += m[2]
-			}
-			var labels []string
-			for _, l := range label.FindAllStringSubmatch(m[3], -1) {
-				if l[1] != "le" {
-					labels = append(labels, "`"+l[1]+"`")
-				}
-			}
-			of(name).labels = strings.Join(labels, ", ")
-		}
-	}
-	var rows []string
-	for name, f := range families {
-		if strings.HasPrefix(name, "ip_masq_") {
-			rows = append(rows, fmt.Sprintf("| `%s` | %s | %s | %s |", name, f.kind, f.labels, strings.ReplaceAll(f.help, "|", `\|`)))
-		}
-	}
-	slices.Sort(rows)
-	return "| name | type | labels | meaning |\n| --- | --- | --- | --- |\n" + strings.Join(rows, "\n")
+	return strings.Join(rows, "\n")
 }

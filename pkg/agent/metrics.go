@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -27,7 +28,7 @@ func Metrics() []probes.Family {
 		probes.Family{Name: "last_sync_success_timestamp_seconds", Type: probes.Gauge, Help: "When the rules were last found or made equal to the policy."},
 		probes.Family{Name: "syncs_total", Type: probes.Counter, Labels: []string{"result"}, Help: "How often rules and policy were compared, by result: ok or failed."},
 		probes.Family{Name: "sync_duration_seconds", Type: probes.Histogram, Help: "How long a sync takes, waiting for locks included."},
-		probes.Family{Name: "repairs_total", Type: probes.Counter, Labels: []string{"object", "cause"}, Help: "Repairs of what other software changed, by object (table, chain, root-rule, policy-rule, pod) and by what was wrong with it (missing, unexpected, different). A repair of many objects of a kind counts once."},
+		probes.Family{Name: "repairs_total", Type: probes.Counter, Labels: []string{"object", "cause"}, Help: "Repairs of what other software changed, by the outermost object concerned (table, chain, root-rule, policy-rule, pod) and by what was wrong with it (missing, unexpected, different)."},
 		probes.Family{Name: "drift", Type: probes.Gauge, Help: "Objects in the kernel that differed from the policy and could not be repaired by the last sync."},
 		probes.Family{Name: "attachments", Type: probes.Gauge, Help: "Pod interfaces on record, which are behind the policy."},
 		probes.Family{Name: "uncovered_pods", Type: probes.Gauge, Help: "Pod interfaces that the container runtime knows and that are not on record. Absent where the runtime's cache cannot be read."},
@@ -99,14 +100,19 @@ func (m *instruments) sync(took time.Duration, result node.Result, err error, re
 	if !repaired {
 		return
 	}
-	counted := map[[2]string]bool{}
-	for _, d := range result.Repaired {
-		labels := [2]string{string(d.Object), string(d.Problem)}
-		if !counted[labels] {
-			counted[labels] = true
-			m.Counter("repairs_total", labels[:]...).Inc()
+	if d, ok := outermost(result.Repaired); ok {
+		m.Counter("repairs_total", string(d.Object), string(d.Problem)).Inc()
+	}
+}
+
+// outermost picks what explains the rest: a table that is missing takes chains, rules and pods with it.
+func outermost(drift []backend.Drift) (backend.Drift, bool) {
+	for _, object := range backend.Objects() {
+		if i := slices.IndexFunc(drift, func(d backend.Drift) bool { return d.Object == object }); i >= 0 {
+			return drift[i], true
 		}
 	}
+	return backend.Drift{}, false
 }
 
 // sampleTraffic reads the rules' counters beside the loop, so that less is lost when somebody removes a rule.
