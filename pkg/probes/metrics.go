@@ -53,10 +53,10 @@ type Metrics struct {
 	sources  []func(*Scrape)
 }
 
-// NewMetrics returns a set whose names begin with prefix, with build_info and with ready, which is 1 when h is ready. It gives away no
-// metric that the families do not describe.
+// NewMetrics returns a set whose names begin with prefix, of what the families describe and nothing else. build_info is told, and ready
+// is 1 when h is ready.
 func NewMetrics(prefix string, h *Health, families ...Family) *Metrics {
-	m := &Metrics{set: metrics.NewSet(), prefix: prefix, families: Families(families...)}
+	m := &Metrics{set: metrics.NewSet(), prefix: prefix, families: families}
 	m.OnScrape(func(s *Scrape) {
 		s.Set("build_info", 1, version.String())
 		s.Set("ready", Number(h.Ready() == nil))

@@ -55,12 +55,12 @@ func TestHealth(t *testing.T) {
 }
 
 // families are those of a program.
-var families = []probes.Family{
-	{"syncs_total", probes.Counter, []string{"result"}, "Syncs by result."},
-	{"sync_duration_seconds", probes.Histogram, nil, "How long a sync takes."},
-	{"absent", probes.Gauge, nil, "A metric without a value."},
-	{"config_info", probes.Gauge, []string{"hash", "path"}, "The config in force."},
-}
+var families = probes.Families(
+	probes.Family{"syncs_total", probes.Counter, []string{"result"}, "Syncs by result."},
+	probes.Family{"sync_duration_seconds", probes.Histogram, nil, "How long a sync takes."},
+	probes.Family{"absent", probes.Gauge, nil, "A metric without a value."},
+	probes.Family{"config_info", probes.Gauge, []string{"hash", "path"}, "The config in force."},
+)
 
 // TestMetrics wants every family with its help and type, and the gauge to follow readiness.
 func TestMetrics(t *testing.T) {
