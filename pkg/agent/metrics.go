@@ -41,6 +41,8 @@ func Metrics() []probes.Family {
 		probes.Family{Name: "conntrack_limit", Type: probes.Gauge, Help: "How many connections the table may have (net.netfilter.nf_conntrack_max)."},
 		probes.Family{Name: "conntrack_insert_failed_total", Type: probes.Counter, Help: "Connections that the kernel could not enter into the table since it booted, such as two that claim one source port."},
 		probes.Family{Name: "conntrack_drops_total", Type: probes.Counter, Help: "Packets dropped since the kernel booted because connection tracking failed, such as with a full table."},
+		probes.Family{Name: "conntrack_early_drops_total", Type: probes.Counter, Help: "Connections that the kernel gave up since it booted to make room for others."},
+		probes.Family{Name: "conntrack_clash_resolved_total", Type: probes.Counter, Help: "Connections that two packets made at the same time since the kernel booted, and that became one."},
 	)
 }
 

@@ -197,7 +197,7 @@ func TestPrometheus(t *testing.T) {
 			`ip_masq_agent_attachments == 1`:                                               "1",
 			`time() - ip_masq_agent_config_last_reload_success_timestamp_seconds < 600`:    "",
 			`time() - ip_masq_agent_last_sync_success_timestamp_seconds < 60`:              "",
-			`ip_masq_agent_conntrack_limit > 1000 and ip_masq_agent_conntrack_entries > 0`: "",
+			`ip_masq_agent_conntrack_clash_resolved_total == 0 and ip_masq_agent_conntrack_limit > 1000 and ip_masq_agent_conntrack_entries > 0`: "",
 			`time() - ip_masq_installer_last_change_timestamp_seconds < 600`:               "",
 			`ip_masq_agent_bytes_total{verdict="masquerade"} >= 28`:                        "ipv4",
 		} {
