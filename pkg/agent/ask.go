@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/http"
 	"path/filepath"
 	"time"
@@ -19,19 +21,19 @@ const (
 )
 
 // askDaemon has the daemon answer a request, whatever it takes until ctx ends. It returns whether a daemon runs and whether it
-// responds, which it has to within greetingTime; with an error only where one responds. A daemon that ends meanwhile is asked
+// responds, which it has to within greetingTime; the error says why one cannot be asked, or what it answers. A daemon that ends meanwhile is asked
 // again, if another follows. Where accept refuses the daemon, nothing is asked.
 func askDaemon(ctx context.Context, o Options, accept func(greeting) error, method, path string, into any) (status.Daemon, error) {
 	client := socket.NewClient(o.StateDir)
 	for {
-		daemon, hello := greet(ctx, client, o.StateDir)
+		daemon, hello, err := greet(ctx, client, o.StateDir)
 		if !daemon.Responding {
-			return daemon, nil
+			return daemon, err
 		}
 		if err := accept(hello); err != nil {
 			return daemon, err
 		}
-		err := client.Do(ctx, method, path, into)
+		err = client.Do(ctx, method, path, into)
 		var refused *socket.Refused
 		if err == nil || errors.As(err, &refused) || ctx.Err() != nil {
 			return daemon, err
@@ -49,29 +51,32 @@ type greeting struct {
 }
 
 // greet finds out whether a daemon runs and responds. One that holds its lock and does not listen may be about to begin or to
-// end, so it is asked until greetingTime is over.
-func greet(ctx context.Context, client *socket.Client, stateDir string) (daemon status.Daemon, hello greeting) {
+// end, so it is asked until greetingTime is over. The error is that of a user who may not ask.
+func greet(ctx context.Context, client *socket.Client, stateDir string) (daemon status.Daemon, hello greeting, err error) {
 	ctx, cancel := context.WithTimeout(ctx, greetingTime)
 	defer cancel()
 	for {
 		hello = greeting{}
-		err := client.Do(ctx, http.MethodGet, "/v1/version", &hello)
+		err = client.Do(ctx, http.MethodGet, "/v1/version", &hello)
+		if errors.Is(err, fs.ErrPermission) {
+			return status.Daemon{}, hello, fmt.Errorf("whether a daemon runs is not known, run this as root: %w", err)
+		}
 		if err == nil {
-			return status.Daemon{Running: true, Responding: true, PID: pidOf(client.PID(), hello.PID), Version: &hello.Version}, hello
+			return status.Daemon{Running: true, Responding: true, PID: pidOf(client.PID(), hello.PID), Version: &hello.Version}, hello, nil
 		}
 		held := filelock.Check(filepath.Join(stateDir, lockName), filelock.Shared)
 		var holders *filelock.HeldError
 		switch {
 		case !errors.As(held, &holders):
 			if errors.Is(err, socket.ErrNobody) || ctx.Err() != nil {
-				return status.Daemon{}, hello
+				return status.Daemon{}, hello, nil
 			}
 		case ctx.Err() != nil:
 			daemon = status.Daemon{Running: true}
 			if len(holders.Holders) > 0 {
 				daemon.PID = &holders.Holders[0].PID
 			}
-			return daemon, hello
+			return daemon, hello, nil
 		}
 		pause(ctx, greetingInterval)
 	}

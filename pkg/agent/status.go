@@ -70,6 +70,9 @@ func (p Program) ask(ctx context.Context, o Options) status.Status {
 		}
 		return s
 	}
+	if err != nil {
+		_, _ = fmt.Fprintf(p.Stderr, "ip-masq-agent: %v\n", err)
+	}
 	s = look(ctx, o, p.inForce(o))
 	s.Daemon = daemon
 	return s

@@ -171,6 +171,32 @@ func TestDaemonThatHangs(t *testing.T) {
 	}
 }
 
+// TestStatusWatch shows the node again until it is ended, which is no failure.
+func TestStatusWatch(t *testing.T) {
+	r := newRig(t, testkit.Variants()[0])
+	watch := r.Start(t, netnstest.Cmd{Args: r.Command("status", "--watch")})
+	r.eventually(t, watch, "shown twice", func() bool { return strings.Count(watch.Output(), "daemon      none runs") >= 2 })
+	if code := watch.Stop(syscall.SIGTERM, patience); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// TestStatusOfAnotherUser: who may not ask is told so, and not that no daemon runs.
+func TestStatusOfAnotherUser(t *testing.T) {
+	r := newRig(t, testkit.Variants()[0])
+	netnstest.Require(t, "setpriv")
+	r.startReady(t)
+	for dir := r.StateDir; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) { // as on a real node
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	line := append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, r.Command("status")...)
+	if got := r.Try(t, line...); !strings.Contains(got.Stderr, "run this as root") {
+		t.Errorf("exit %d\n%s%s", got.Code, got.Stdout, got.Stderr)
+	}
+}
+
 // TestManyAskAtOnce, while the daemon is replaced: all of them get an answer.
 func TestManyAskAtOnce(t *testing.T) {
 	r := newRig(t, testkit.Variants()[0])
