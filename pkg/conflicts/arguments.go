@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // arguments is a rule while it is read as `iptables -S` prints it, after the chain's name.
@@ -44,11 +46,14 @@ var knownModules = []string{
 }
 
 // The protocols that pods use.
-var transports = []string{"tcp", "udp", "udplite", "sctp", "dccp", "icmp", "ipv6-icmp", "icmpv6"}
+var transports = map[string]uint16{
+	"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "udplite": unix.IPPROTO_UDPLITE, "sctp": unix.IPPROTO_SCTP, "dccp": unix.IPPROTO_DCCP,
+	"icmp": unix.IPPROTO_ICMP, "ipv6-icmp": unix.IPPROTO_ICMPV6, "icmpv6": unix.IPPROTO_ICMPV6,
+}
 
 // Options that tell apart the packets of one pod to one destination, with the number of their values.
 var someOptions = map[string]int{
-	"--sport": 1, "--dport": 1, "--sports": 1, "--dports": 1, "--ports": 1, "--icmp-type": 1, "--icmpv6-type": 1, "--tcp-flags": 2, "--tcp-option": 1,
+	"--sport": 1, "--sports": 1, "--ports": 1, "--icmp-type": 1, "--icmpv6-type": 1, "--tcp-flags": 2, "--tcp-option": 1,
 	"--mode": 1, "--probability": 1, "--every": 1, "--packet": 1, "--limit": 1, "--limit-burst": 1,
 }
 
@@ -67,7 +72,9 @@ func (a *arguments) option(args []string) (conditions match, used int) {
 	case "-m":
 		a.module, known = value, slices.Contains(knownModules, value)
 	case "-p":
-		conditions, known = match{{about: some}}, slices.Contains(transports, value)
+		conditions, known = protocolIs(value)
+	case "--dport", "--dports":
+		conditions, known = portIn(value)
 	case "--comment":
 		a.comment = value
 	case "-s", "--src-range":
@@ -112,6 +119,43 @@ func (a *arguments) option(args []string) (conditions match, used int) {
 		conditions = match{{}}
 	}
 	return conditions, min(2, len(args))
+}
+
+func protocolIs(name string) (match, bool) {
+	number, known := transports[name]
+	return match{{about: protocol, from: number, upTo: number}}, known
+}
+
+// portIn reads a port, a range of them, or a list of both.
+func portIn(value string) (match, bool) {
+	c := condition{about: oneOf}
+	for part := range strings.SplitSeq(value, ",") {
+		first, last, ranged := strings.Cut(part, ":")
+		if !ranged {
+			last = first
+		}
+		from, err1 := strconv.ParseUint(first, 10, 16)
+		upTo, err2 := strconv.ParseUint(last, 10, 16)
+		if err1 != nil || err2 != nil {
+			return match{{about: some}}, true // a name
+		}
+		c.any = append(c.any, match{{about: port, from: uint16(from), upTo: uint16(upTo)}})
+	}
+	if len(c.any) == 1 {
+		return c.any[0], true
+	}
+	return match{c}, true
+}
+
+// singleAddress reads what SNAT translates to: an address, or several, with or without ports.
+func singleAddress(value string) netip.Addr {
+	if addr, err := netip.ParseAddr(value); err == nil {
+		return addr
+	}
+	if with, err := netip.ParseAddrPort(value); err == nil {
+		return with.Addr()
+	}
+	return netip.Addr{}
 }
 
 // addressIn reads a prefix or a range of addresses.
@@ -190,7 +234,10 @@ func (a *arguments) act(goes bool, target []string) {
 	switch {
 	case len(target) == 0:
 	case slices.Contains(translating, target[0]):
-		a.action = translate
+		a.action, a.masquerades = translate, target[0] == "MASQUERADE"
+		if len(target) > 2 && target[0] == "SNAT" && target[1] == "--to-source" {
+			a.to = singleAddress(target[2])
+		}
 	case target[0] == "ACCEPT":
 		a.action = accept
 	case target[0] == "DROP":

@@ -15,10 +15,13 @@ import (
 
 // base is where a search starts: a chain that packets meet at a hook, and how to read the chains beside it.
 type base struct {
-	name   string // of the table
-	chain  string
-	hook   hook
-	family policy.Family
+	name     string // of the table
+	chain    string
+	hook     hook
+	family   policy.Family
+	place    string // in words
+	native   string // the table where it is one of nf_tables' own
+	priority int32
 	// read returns the rules of one chain in their order; none for a chain that is not there.
 	read func(ctx context.Context, chain string) ([]rule, error)
 }
@@ -52,9 +55,10 @@ const ownTable = "ip-masq-agent"
 var xtables = []struct {
 	table, chain string
 	hook         hook
+	priority     int32
 }{
-	{"nat", "POSTROUTING", afterRouting},
-	{"raw", "PREROUTING", beforeTracking},
+	{"nat", "POSTROUTING", afterRouting, 100},
+	{"raw", "PREROUTING", beforeTracking, -300},
 }
 
 // nativeChain is a base chain of nf_tables.
@@ -69,28 +73,31 @@ func (c nativeChain) ofIPTables(table, chain string) bool {
 	return c.family != unix.NFPROTO_INET && c.Table == table && c.Name == chain
 }
 
-// bases lists the base chains to look at: iptables' by variant, table and family, then the native ones.
-func (q Query) bases() ([]base, error) {
+// bases lists the base chains to look at: iptables' by variant, table and family, then the native ones, that of ip-masq's own
+// table only where it is asked for.
+func (q Query) bases(own bool, families ...policy.Family) ([]base, error) {
 	native, err := nativeChains()
 	var bases []base
 	for _, kind := range []backend.Kind{backend.IPTablesNFT, backend.IPTablesLegacy} {
 		for _, x := range xtables {
-			for _, family := range q.Policy.Settings.Families() {
+			for _, family := range families {
 				// Without the chain a look at iptables-nft is not worth a process. iptables-legacy costs none where the table is unused.
 				there := slices.ContainsFunc(native, func(c nativeChain) bool {
 					return c.family == nativeFamily(family) && c.ofIPTables(x.table, x.chain)
 				})
 				if kind == backend.IPTablesLegacy || there || err != nil {
-					bases = append(bases, xtable(q.Host, kind, family, x.table, x.chain, x.hook))
+					b := xtable(q.Host, kind, family, x.table, x.chain, x.hook)
+					b.priority = x.priority
+					bases = append(bases, b)
 				}
 			}
 		}
 	}
 	for _, c := range native {
-		if c.ofIPTables("nat", "POSTROUTING") || c.ofIPTables("raw", "PREROUTING") || c.family == unix.NFPROTO_INET && c.Table == ownTable {
+		if c.ofIPTables("nat", "POSTROUTING") || c.ofIPTables("raw", "PREROUTING") || !own && c.family == unix.NFPROTO_INET && c.Table == ownTable {
 			continue
 		}
-		for _, family := range q.Policy.Settings.Families() {
+		for _, family := range families {
 			if c.family == unix.NFPROTO_INET || c.family == nativeFamily(family) {
 				bases = append(bases, c.base(family))
 			}
@@ -147,7 +154,8 @@ func familyName(family uint8) string {
 }
 
 func (c nativeChain) base(family policy.Family) base {
-	b := base{name: c.Table, chain: c.Name, hook: c.hook, family: family}
+	b := base{name: c.Table, chain: c.Name, hook: c.hook, family: family, native: c.Table, priority: c.Priority}
+	b.place = fmt.Sprintf("nftables table %s %s chain %s", familyName(c.family), c.Table, c.Name)
 	b.read = func(_ context.Context, chain string) ([]rule, error) { return b.readNative(c.family, chain) }
 	return b
 }

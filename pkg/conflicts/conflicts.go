@@ -51,7 +51,7 @@ func Find(ctx context.Context, q Query) ([]Conflict, error) {
 	q.OwnChains = append(slices.Clone(q.OwnChains), q.Policy.Settings.Chain, q.Policy.Settings.PodsChain())
 	found, err := conflists(q.ConfDir)
 	errs := []error{err}
-	bases, err := q.bases()
+	bases, err := q.bases(false, q.Policy.Settings.Families()...)
 	errs = append(errs, err)
 	nodes := map[policy.Family]*kernelNode{policy.IPv4: newKernelNode(policy.IPv4), policy.IPv6: newKernelNode(policy.IPv6)}
 	for _, b := range bases {

@@ -39,7 +39,7 @@ func (n *nativeReader) readSet(name string) (nativeSet, bool) {
 		return set, false
 	}
 	defer func() { _ = conn.Close() }()
-	raw, all, err := conn.RawElements(n.table, name, maxElements)
+	raw, all, err := conn.RawElements(n.table, name, n.elementLimit())
 	if err != nil || !all {
 		return set, false
 	}

@@ -40,6 +40,8 @@ const (
 	inputIndexField            // number of an interface
 	outputIndexField           //
 	markField                  //
+	protocolField              // differs between the packets of one pod to one destination, like the next
+	portField                  // of the destination
 )
 
 // load puts into a register what an expression takes.
@@ -89,7 +91,7 @@ func (r *reading) meta(key uint32) field {
 	case unix.NFT_META_OIF:
 		return field{kind: outputIndexField, name: "oif"}
 	case unix.NFT_META_L4PROTO:
-		return field{kind: someField, name: "meta l4proto"}
+		return field{kind: protocolField, name: "meta l4proto", size: 1}
 	case unix.NFT_META_PRANDOM, unix.NFT_META_CPU:
 		return field{kind: someField}
 	case unix.NFT_META_SKUID, unix.NFT_META_SKGID, unix.NFT_META_CGROUP:
@@ -143,6 +145,8 @@ func (r *reading) payload(e nfnl.Attributes) field {
 		source, destination, prefix = 8, 24, "ip6"
 	}
 	switch {
+	case base == unix.NFT_PAYLOAD_TRANSPORT_HEADER && offset == 2 && size == 2:
+		return field{kind: portField, name: "th dport", size: 2}
 	case base == unix.NFT_PAYLOAD_TRANSPORT_HEADER:
 		return field{kind: someField, name: "th"}
 	case base != unix.NFT_PAYLOAD_NETWORK_HEADER || size > r.family.Bits()/8:
@@ -151,7 +155,7 @@ func (r *reading) payload(e nfnl.Attributes) field {
 	case offset == destination:
 		return r.address(destinationField, prefix+" daddr", size)
 	case r.family == policy.IPv4 && offset == 9 && size == 1:
-		return field{kind: someField, name: "ip protocol"}
+		return field{kind: protocolField, name: "ip protocol", size: 1}
 	}
 	return field{}
 }
@@ -177,6 +181,8 @@ func (f field) bitwise(e nfnl.Attributes) field {
 	mask, xor := data(e, unix.NFTA_BITWISE_MASK), data(e, unix.NFTA_BITWISE_XOR)
 	turned := len(bytes.Trim(xor, "\x00")) > 0
 	switch {
+	case f.kind == protocolField || f.kind == portField:
+		return field{kind: someField, name: f.name, size: f.size}
 	case mask == nil && f.kind == someField:
 		return f
 	case mask == nil || f.mask != nil: // a shift, or one mask above another
@@ -197,8 +203,8 @@ func (f field) bitwise(e nfnl.Attributes) field {
 
 // turned is a field whose bytes changed their order.
 func (f field) turned() field {
-	if f.kind == someField {
-		return f
+	if f.kind == someField || f.kind == protocolField || f.kind == portField {
+		return field{kind: someField, name: f.name, size: f.size}
 	}
 	return field{}
 }
@@ -229,6 +235,8 @@ func (f field) between(from, to []byte) condition {
 		return condition{about: some}
 	case absentField:
 		return constant(false)
+	case protocolField, portField:
+		return f.numberIn(from, to)
 	case constantField:
 		if len(from) >= len(f.value) && (same || len(f.value) == 1) {
 			return constant(bytes.Compare(from[:len(f.value)], f.value) <= 0 && bytes.Compare(f.value, to[:len(f.value)]) <= 0)
@@ -249,6 +257,17 @@ func (f field) between(from, to []byte) condition {
 		}
 	}
 	return condition{}
+}
+
+// numberIn is a condition about the protocol or the port, which the kernel holds in network order.
+func (f field) numberIn(from, to []byte) condition {
+	if f.mask != nil || len(from) < f.size || len(to) < f.size {
+		return condition{about: some}
+	}
+	if f.kind == protocolField {
+		return condition{about: protocol, from: uint16(from[0]), upTo: uint16(to[0])}
+	}
+	return condition{about: port, from: binary.BigEndian.Uint16(from), upTo: binary.BigEndian.Uint16(to)}
 }
 
 func (f field) bitsLookedAt() uint32 {

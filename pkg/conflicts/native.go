@@ -3,6 +3,7 @@ package conflicts
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -56,6 +57,7 @@ type reading struct {
 func (n *nativeReader) rule(r nfnl.Rule) []rule {
 	read := reading{nativeReader: n, registers: map[uint32]field{}}
 	read.comment = r.Comment
+	read.packets, read.bytes = nfnl.Counted(r)
 	for _, e := range r.Exprs {
 		read.expression(nfnl.ExprName(e), nfnl.ExprData(e))
 	}
@@ -121,9 +123,11 @@ func (r *reading) expression(name string, e nfnl.Attributes) {
 	case "immediate":
 		r.immediate(e)
 	case "masq":
+		r.masquerades = true
 		r.act(translate, "masquerade")
 	case "nat":
 		if e.Uint32(unix.NFTA_NAT_TYPE) == unix.NFT_NAT_SNAT {
+			r.to = r.addressAt(e)
 			r.act(translate, "snat")
 		}
 	case "reject", "queue":
@@ -133,6 +137,20 @@ func (r *reading) expression(name string, e nfnl.Attributes) {
 	default:
 		r.add("", condition{})
 	}
+}
+
+// addressAt is the address to which a rule translates, where it is a single one.
+func (r *reading) addressAt(e nfnl.Attributes) netip.Addr {
+	low, high := e.Find(unix.NFTA_NAT_REG_ADDR_MIN), e.Find(unix.NFTA_NAT_REG_ADDR_MAX)
+	if low == nil || high != nil && !bytes.Equal(low, high) {
+		return netip.Addr{}
+	}
+	value := r.at(e.Uint32(unix.NFTA_NAT_REG_ADDR_MIN))
+	addr, _ := netip.AddrFromSlice(value.value)
+	if value.kind != constantField || addr.BitLen() != r.family.Bits() {
+		return netip.Addr{}
+	}
+	return addr
 }
 
 // data returns a value within an expression.

@@ -12,8 +12,10 @@ type packets struct {
 	anyPod   bool         // no pod is known yet, so nothing is known of the sources
 	to       ranges
 	mark     uint32
-	anyMark  bool // the mark is not known any more
-	doubtful bool // perhaps there are no such packets: an earlier condition was not understood
+	anyMark  bool   // the mark is not known any more
+	protocol uint8  // 0: those of all protocols
+	port     uint16 // 0: those to all ports
+	doubtful bool   // perhaps there are no such packets: an earlier condition was not understood
 }
 
 // split divides packets into those that meet all of the match and the rest. Where some packets of every pod meet a condition,
@@ -35,6 +37,10 @@ func (c condition) split(n node, p packets) (in, out []packets) {
 	switch c.about {
 	case some:
 		return []packets{p}, []packets{p}
+	case protocol:
+		in, out = p.byNumber(uint16(p.protocol), c)
+	case port:
+		in, out = p.byNumber(p.port, c)
 	case never:
 		out = []packets{p}
 	case source:
@@ -68,6 +74,17 @@ func (c condition) split(n node, p packets) (in, out []packets) {
 		in, out = out, in
 	}
 	return in, out
+}
+
+// byNumber divides by protocol or port where only packets of one are asked about; packets of all of them are on both sides.
+func (p packets) byNumber(number uint16, c condition) (in, out []packets) {
+	if number == 0 {
+		return []packets{p}, []packets{p}
+	}
+	if number < c.from || c.upTo < number {
+		return nil, []packets{p}
+	}
+	return []packets{p}, nil
 }
 
 func (p packets) doubt() (in, out []packets) {

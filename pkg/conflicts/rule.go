@@ -1,6 +1,9 @@
 package conflicts
 
-import "slices"
+import (
+	"net/netip"
+	"slices"
+)
 
 // rule is what matters of a rule, whichever program wrote it. It is a plain value: what the node's interfaces, routes and
 // ipsets are is asked when the rule is applied to packets.
@@ -16,6 +19,10 @@ type rule struct {
 	marks          bool // changes the packet's mark: the bits of markMask are cleared, then those of mark turned
 	mark, markMask uint32
 	markUnknown    bool // nobody knows to what
+
+	masquerades    bool       // translates to the address of the output interface
+	to             netip.Addr // translates to this one, where it is a single one
+	packets, bytes uint64     // its counter
 }
 
 // action is what a rule does to a packet that matches.
@@ -43,6 +50,7 @@ type condition struct {
 	set        string   // sourceSet, destinationSet: the name of an ipset
 	interfaces []string // input, output: names, or beginnings with a * behind
 	mark, mask uint32   // marked
+	from, upTo uint16   // protocol, port
 	any        []match  // oneOf
 }
 
@@ -61,6 +69,8 @@ const (
 	input                         // the interface that the packet came in by
 	output                        // the interface by which it leaves
 	marked                        // the packet's mark
+	protocol                      // its number; all are met by some packets of any pod to any destination
+	port                          // of the destination; likewise
 	oneOf                         // one of several matches, as of the elements of a set of nf_tables
 )
 

@@ -104,10 +104,10 @@ func (o *openedTables) get(path string, family policy.Family, wait int) (*goipta
 	return opened, nil
 }
 
-// list returns the rules of a chain that is there.
+// list returns the rules of a chain that is there, each with -c PACKETS BYTES.
 func (b *Backend) list(ctx context.Context, family policy.Family, table, chain string) ([]rule, error) {
 	return call(ctx, b, family, func(t tables) ([]rule, error) {
-		lines, err := t.List(table, chain)
+		lines, err := t.ListWithCounters(table, chain)
 		return parseChains(strings.Join(lines, "\n"))[chain], err
 	})
 }

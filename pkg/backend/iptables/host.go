@@ -34,7 +34,8 @@ func (h Host) Flavour() (backend.Kind, bool) {
 	return kind, err == nil
 }
 
-// List returns the rules of one chain, of any owner, each as its arguments after the chain's name. It writes nothing: a table
+// List returns the rules of one chain, of any owner, each as its arguments after the chain's name, with -c PACKETS BYTES among
+// them. It writes nothing: a table
 // that nobody has used yet is not made by looking, and has no rules. A chain that is not there is an *ExitError of status 1.
 func (h Host) List(ctx context.Context, kind backend.Kind, family policy.Family, table, chain string) ([][]string, error) {
 	if untouched(kind, family, table) {

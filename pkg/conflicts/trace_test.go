@@ -1,0 +1,147 @@
+package conflicts
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// agentRules are those of the iptables backend, of one pod.
+const agentRules = `
+-A POSTROUTING -c 7 700 -m comment --comment "ip-masq-agent: pods" -j IP-MASQ-AGENT-PODS
+-A IP-MASQ-AGENT-PODS -c 7 700 -s 10.244.0.5/32 ! -d 224.0.0.0/4 -m comment --comment "ipmasq v1 0 pods" -g IP-MASQ-AGENT
+-A IP-MASQ-AGENT -c 3 300 -d 10.0.0.0/8 -m addrtype ! --dst-type LOCAL -j RETURN
+-A IP-MASQ-AGENT -c 4 400 -m addrtype ! --dst-type LOCAL -j MASQUERADE --random-fully
+`
+
+// TestFollow: the ends of one packet in a base chain, with the rule that decides, and what ip-masq's rules alone would do.
+func TestFollow(t *testing.T) {
+	udp := Packet{Source: netip.MustParseAddr("10.244.0.5"), Destination: netip.MustParseAddr("192.0.2.7"), Protocol: unix.IPPROTO_UDP, Port: 53}
+	inside, stranger, any := udp, udp, udp
+	inside.Destination = netip.MustParseAddr("10.9.9.9")
+	stranger.Source = netip.MustParseAddr("10.244.0.9")
+	any.Protocol, any.Port = 0, 0
+	multicast := udp
+	multicast.Destination = netip.MustParseAddr("239.1.2.3")
+	for _, test := range []struct {
+		name, rules   string
+		packet        Packet
+		ends, managed []string
+	}{
+		{"masqueraded", agentRules, udp, []string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 4"}, []string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 4"}},
+		{"kept", agentRules, inside, []string{"passes, ip-masq, IP-MASQ-AGENT 1, 3"}, []string{"passes, ip-masq, IP-MASQ-AGENT 1, 3"}},
+		{"no pod of ours", agentRules, stranger, []string{"passes"}, []string{"passes"}},
+		{"multicast", agentRules, multicast, []string{"passes"}, []string{"passes"}},
+		{"no rules", "", udp, []string{"passes"}, nil},
+		{
+			"drained", strings.ReplaceAll(agentRules, "-A IP-MASQ-AGENT -c", "-A GONE -c"), udp,
+			[]string{"passes"},
+			[]string{"passes"},
+		},
+		{
+			"another program's address", "-A POSTROUTING -s 10.244.0.0/24 -j SNAT --to-source 192.0.2.9" + agentRules, udp,
+			[]string{"translates 192.0.2.9, unknown, POSTROUTING 1"},
+			[]string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 4"},
+		},
+		{
+			"behind ours", agentRules + "-A POSTROUTING -s 10.244.0.0/24 -j SNAT --to-source 192.0.2.9-192.0.2.11", inside,
+			[]string{"translates, unknown, POSTROUTING 2"},
+			[]string{"passes, ip-masq, IP-MASQ-AGENT 1, 3"},
+		},
+		{
+			"accepted ahead", "-A POSTROUTING -j X\n-A X -d 192.0.2.0/24 -j ACCEPT" + agentRules, udp,
+			[]string{"passes, unknown, X 1, exempts"},
+			[]string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 4"},
+		},
+		{
+			"for another protocol", "-A POSTROUTING -p tcp -m tcp --dport 53 -j SNAT --to-source 192.0.2.9" + agentRules, udp,
+			[]string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 4"},
+			[]string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 4"},
+		},
+		{
+			"for its port", "-A POSTROUTING -p udp -m multiport --dports 1:9,53 -j SNAT --to-source 192.0.2.9" + agentRules, udp,
+			[]string{"translates 192.0.2.9, unknown, POSTROUTING 1"},
+			[]string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 4"},
+		},
+		{
+			"but for its port", "-A POSTROUTING -p udp -m udp ! --dport 53 -j SNAT --to-source 192.0.2.9" + agentRules, udp,
+			[]string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 4"},
+			[]string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 4"},
+		},
+		{
+			"for a protocol that is not asked about", "-A POSTROUTING -p tcp -j SNAT --to-source 192.0.2.9" + agentRules, any,
+			[]string{"translates 192.0.2.9, unknown, POSTROUTING 1", "masquerades, ip-masq, IP-MASQ-AGENT 2, 4"},
+			[]string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 4"},
+		},
+		{
+			"not understood", "-A POSTROUTING -m bpf --bytecode 1 -j ACCEPT" + agentRules, udp,
+			[]string{"passes, unknown, POSTROUTING 1, exempts", "masquerades, ip-masq, IP-MASQ-AGENT 2, 4"},
+			[]string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 4"},
+		},
+		{
+			"chance", strings.Replace(agentRules, "-A IP-MASQ-AGENT -c 4", "-A IP-MASQ-AGENT -c 1 1 -p udp -m statistic --mode random --probability 0.5 -j MASQUERADE --to-ports 1-2\n-A IP-MASQ-AGENT -c 4", 1), udp,
+			[]string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 1", "masquerades, ip-masq, IP-MASQ-AGENT 3, 4"},
+			[]string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 1", "masquerades, ip-masq, IP-MASQ-AGENT 3, 4"},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			q := query()
+			q.OwnChains = []string{policy.DefaultChain, policy.DefaultChain + "-PODS"}
+			b := parse(test.rules).base(policy.IPv4)
+			rules, err := b.read(t.Context(), b.chain)
+			if err != nil {
+				t.Fatal(err)
+			}
+			step := b.step(t.Context(), q, fakeNode{}, test.packet, rules, nil)
+			if diff := cmp.Diff(test.ends, texts(step.Ends)); diff != "" {
+				t.Errorf("ends (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.managed, texts(step.Managed)); diff != "" {
+				t.Errorf("managed (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func texts(ends []End) []string {
+	var all []string
+	for _, e := range ends {
+		words := []string{strings.TrimSuffix(fmt.Sprintf("%s %s", e.Effect, e.Address), " invalid IP")}
+		switch {
+		case e.Managed:
+			words = append(words, "ip-masq")
+		case e.Owner != "":
+			words = append(words, e.Owner)
+		}
+		if e.Where != "" {
+			words = append(words, strings.Replace(strings.TrimPrefix(e.Where, "iptables-nft table nat chain "), " rule ", " ", 1))
+		}
+		if e.Packets != 0 {
+			words = append(words, fmt.Sprint(e.Packets))
+		}
+		if e.Exempts() {
+			words = append(words, "exempts")
+		}
+		all = append(all, strings.Join(words, ", "))
+	}
+	return slices.Clip(all)
+}
+
+// TestFollowGivesUp: chains that call each other without an end, and what cannot be read, are unknown.
+func TestFollowGivesUp(t *testing.T) {
+	b := parse("-A POSTROUTING -j X\n-A X -j Y\n-A Y -j X").base(policy.IPv4)
+	rules, _ := b.read(t.Context(), b.chain)
+	for _, err := range []error{nil, unix.EPERM} {
+		ends := b.step(t.Context(), query(), fakeNode{}, Packet{Source: addrs("10.244.0.5")[0], Destination: addrs("192.0.2.7")[0]}, rules, err).Ends
+		if !slices.ContainsFunc(ends, func(e End) bool { return e.Effect == Unknown }) {
+			t.Errorf("with %v: %v", err, texts(ends))
+		}
+	}
+}
