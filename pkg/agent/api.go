@@ -24,6 +24,7 @@ func (d *daemon) api() http.Handler {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { socket.Answer(w, d.status.get()) })
 	mux.HandleFunc("GET /v1/attachments", d.serveAttachments)
 	mux.HandleFunc("POST /v1/sync", d.serveSync)
+	mux.HandleFunc("GET /v1/explain", d.serveExplain)
 	return mux
 }
 

@@ -1,84 +1,96 @@
 package agent
 
 import (
-	"fmt"
-	"net"
+	"context"
+	"errors"
+	"net/http"
 	"net/netip"
-	"slices"
+	"net/url"
 
-	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/config"
+	"github.com/ip-masq/ip-masq-cni/pkg/explain"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/socket"
 )
 
-// explanation is what explain prints.
-type explanation struct {
-	Source      netip.Addr     `json:"src"`
-	Destination netip.Addr     `json:"dst"`
-	Verdict     policy.Verdict `json:"verdict"`
-	Prefix      string         `json:"prefix"`
-	Reason      string         `json:"reason"`
-}
-
-// explain names the verdict for the first packet from a source to a destination, and the reason. It looks at the policy and
-// the records, not at the kernel: status says whether those are equal.
+// explain says what happens to a packet. It asks the daemon, and answers itself where none does, or where flags are given that
+// are not the daemon's: who asks by another file or other settings wants to know what they would do.
 func (p Program) explain(o Options, _ []string) error {
-	n := newNode(o, discard())
-	inForce := p.inForce(o)
-	if err := inForce.configErr; err != nil {
-		_, _ = fmt.Fprintln(p.Stderr, "ip-masq-agent: the config is bad, explaining the policy in force instead:", err)
-	}
-	records, err := n.Records()
-	if err != nil {
-		return err
-	}
-	e := explainPolicy(inForce.policy, records, localAddresses(), o.Source, o.Destination)
-	return p.print(o, e, func() {
-		_, _ = fmt.Fprintf(p.Stdout, "%s -> %s: %s: %s\n", e.Source, e.Destination, e.Verdict, e.Reason)
-	})
-}
-
-// explainPolicy follows a packet through the rules, in their order.
-func explainPolicy(p policy.Policy, pods []attachment.Attachment, local []netip.Addr, src, dst netip.Addr) explanation {
-	e := explanation{Source: src, Destination: dst, Verdict: policy.Keep}
-	family := policy.FamilyOf(dst)
-	isPod := slices.ContainsFunc(pods, func(a attachment.Attachment) bool { return slices.Contains(a.Addresses, src) })
+	ctx, cancel := context.WithTimeout(context.Background(), syncTime)
+	defer cancel()
+	var a explain.Answer
+	daemon, err := askDaemon(ctx, o, func(daemon greeting) error {
+		if o.differing(daemon.Flags) != "" {
+			return errOtherFlags
+		}
+		return nil
+	}, http.MethodGet, "/v1/explain?"+o.asked.Encode(), &a)
 	switch {
-	case !slices.Contains(p.Settings.Families(), family):
-		e.Reason = fmt.Sprintf("%s is off (--enable-ipv6)", family)
-	case p.Settings.Sources == policy.SourcesPods && !isPod:
-		e.Reason = fmt.Sprintf("%s is no address of an attached pod", src)
-	case slices.Contains(local, dst):
-		e.Reason = fmt.Sprintf("%s is an address of this node", dst)
-	case p.Settings.Sources == policy.SourcesPods && family.Multicast().Contains(dst):
-		e.Reason = fmt.Sprintf("%s is a multicast address", dst)
-	default:
-		e.byPrefix(p.Matcher(family))
+	case err != nil && !errors.Is(err, errOtherFlags):
+		return err
+	case err != nil || !daemon.Responding:
+		if a, err = explainer(o, p.inForce(o)).Explain(ctx, o.Question); err != nil {
+			return err
+		}
+		a.Daemon = explain.Daemon{Running: daemon.Running}
 	}
-	return e
+	return p.print(o, a, func() { a.Print(p.Stdout) })
 }
 
-func (e *explanation) byPrefix(m policy.Matcher) {
-	verdict, prefix := m.Verdict(e.Destination)
-	e.Verdict = verdict
-	if !prefix.IsValid() {
-		e.Reason = "no prefix of the policy contains the destination"
+var errOtherFlags = errors.New("the daemon has other flags")
+
+// serveExplain answers as of the policy that the loop has in force.
+func (d *daemon) serveExplain(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), syncTime)
+	defer cancel()
+	values := r.URL.Query()
+	q, err := explain.Parse(values.Get("src"), values.Get("dst"), values.Get("proto"))
+	if err != nil {
+		socket.Refuse(w, http.StatusBadRequest, err)
 		return
 	}
-	e.Prefix = prefix.String()
-	e.Reason = fmt.Sprintf("%s is the most specific prefix of the policy that contains the destination", prefix)
+	state := d.State()
+	f := inForce{policy: state.Policy, origin: state.Origin, configErr: state.ConfigError}
+	a, err := explainer(d.options, f).Explain(ctx, q)
+	if err != nil {
+		socket.Refuse(w, http.StatusNotFound, err)
+		return
+	}
+	a.Daemon = explain.Daemon{Running: true, Responding: true}
+	socket.Answer(w, a)
 }
 
-// localAddresses are those that the kernel calls LOCAL, as far as interfaces have them.
-func localAddresses() []netip.Addr {
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
+// asked is the question in the form of a request.
+func asked(src, dst, proto string) url.Values {
+	return url.Values{"src": {src}, "dst": {dst}, "proto": {proto}}
+}
+
+// explainer is what answers: the policy in force, and the node.
+func explainer(o Options, f inForce) explain.Node {
+	n := newNode(o, discard())
+	records, recordsErr := n.Records()
+	optedOut, optedOutErr := n.OptedOut()
+	e := explain.Node{
+		Policy: f.policy, ConfigErr: f.configErr, Host: o.HostRoot,
+		Attachments: records, OptedOut: optedOut, RecordsErr: errors.Join(recordsErr, optedOutErr),
 	}
-	var local []netip.Addr
-	for _, address := range addresses {
-		if prefix, err := netip.ParsePrefix(address.String()); err == nil {
-			local = append(local, prefix.Addr().Unmap())
+	// The policy tells what flags it was made with, which are not those of a command that has none.
+	o.Config.EnableIPv6 = f.policy.Settings.IPv6
+	o.Config.AllReserved = o.Config.AllReserved || hasAll(f.policy.NonMasquerade, policy.ReservedRanges())
+	e.Locate = func(prefix netip.Prefix) (config.Location, bool, error) { return config.Locate(o.Config, prefix) }
+	switch f.origin {
+	case OriginLastGood, OriginPersisted, OriginElsewhere:
+		e.PolicyFile = n.PolicyFile()
+	case OriginConfig, OriginDefaults, OriginFallback:
+	}
+	listed, _ := o.Cache.List() // for names: a node without a cache has none
+	for _, entry := range listed.Entries {
+		e.Runtime = append(e.Runtime, entry.Attachment)
+		if entry.OptedOut {
+			e.OptedOut = append(e.OptedOut, entry.Attachment)
 		}
 	}
-	return local
+	b, decision, err := n.InUse()
+	e.Backend, e.BackendErr, e.Features = b, err, decision.Features
+	return e
 }

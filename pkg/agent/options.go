@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/cli"
 	"github.com/ip-masq/ip-masq-cni/pkg/cnicache"
 	"github.com/ip-masq/ip-masq-cni/pkg/config"
+	"github.com/ip-masq/ip-masq-cni/pkg/explain"
 	"github.com/ip-masq/ip-masq-cni/pkg/flows"
 	"github.com/ip-masq/ip-masq-cni/pkg/paths"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -35,9 +37,9 @@ type Options struct {
 	DryRun         bool
 	Watch          bool
 	Format         string
-	Source         netip.Addr
-	Destination    netip.Addr
-	Ranges         []config.Range // that should keep their source, by flags of lint
+	Question       explain.Question // of explain
+	asked          url.Values       // the same for the daemon
+	Ranges         []config.Range   // that should keep their source, by flags of lint
 
 	given  []string          // names of the flags on the command line
 	values map[string]string // of the policyFlags that the command has, by name
@@ -65,9 +67,10 @@ func (o Options) differing(daemon map[string]string) string {
 // flags registers the options of one command.
 type flags struct {
 	Options
-	set      *pflag.FlagSet
-	strict   bool
-	src, dst string
+	set    *pflag.FlagSet
+	strict bool
+
+	src, dst, proto string
 }
 
 func newFlags(set *pflag.FlagSet) *flags {
@@ -120,8 +123,9 @@ func (f *flags) dryRun() *flags {
 
 // packet adds what explain asks about.
 func (f *flags) packet() *flags {
-	f.set.StringVar(&f.src, "src", "", "`address` of the pod")
-	f.set.StringVar(&f.dst, "dst", "", "`address` that it talks to")
+	f.set.StringVar(&f.src, "src", "", "`pod`: its address, or NAMESPACE/NAME")
+	f.set.StringVar(&f.dst, "dst", "", "`address` that it talks to, with or without a port, such as 192.0.2.7:443")
+	f.set.StringVar(&f.proto, "proto", "", fmt.Sprintf("`protocol`, where rules may depend on it: one of %s", strings.Join(explain.Protocols(), ", ")))
 	return f
 }
 
@@ -174,21 +178,16 @@ func (f *flags) finish() error {
 		f.BinDir = filepath.Join(string(f.HostRoot), paths.CNIBinDir)
 	}
 	if f.set.Lookup("src") != nil {
-		return f.endpoints()
+		return f.question()
 	}
 	return nil
 }
 
-// endpoints parses the two addresses, which must be of one family.
-func (f *flags) endpoints() error {
-	var err1, err2 error
-	f.Source, err1 = netip.ParseAddr(f.src)
-	f.Destination, err2 = netip.ParseAddr(f.dst)
-	f.Source, f.Destination = f.Source.Unmap(), f.Destination.Unmap()
-	if err1 != nil || err2 != nil || f.Source.Is4() != f.Destination.Is4() {
-		return fmt.Errorf("--src %q --dst %q: want two addresses of one family", f.src, f.dst)
-	}
-	return nil
+// question parses what explain is asked.
+func (f *flags) question() (err error) {
+	f.Question, err = explain.Parse(f.src, f.dst, f.proto)
+	f.asked = asked(f.src, f.dst, f.proto)
+	return err
 }
 
 func parseChain(name string) (string, error) { return name, policy.ValidateChain(name) }

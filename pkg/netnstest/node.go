@@ -126,11 +126,11 @@ func (n *Node) veth(name string, to *Space) string {
 func (h *Host) AddAddr(t TB, addr string) netip.Addr {
 	t.Helper()
 	a := netip.MustParseAddr(addr)
-	via, bits := h.IPv4, "/32"
+	via, bits, at := h.IPv4, "/32", " dev lo"
 	if a.Is6() {
-		via, bits = h.IPv6, "/128"
+		via, bits, at = h.IPv6, "/128", " dev lo nodad"
 	}
-	h.ip(t, "addr add "+addr+bits+" dev lo")
+	h.ip(t, "addr add "+addr+bits+at)
 	h.node.ip(t, "route add "+addr+bits+" via "+via.String()+" dev "+h.nodeSide)
 	h.Serve(t, a)
 	return a

@@ -22,6 +22,9 @@ type View struct {
 	CountersErr error
 }
 
+// InUse opens the backend on record, with the decision that chose it.
+func (n *Node) InUse() (backend.Backend, Decision, error) { return n.current() }
+
 // Look compares kernel and policy without writing anything, not even the choice of a backend.
 func (n *Node) Look(ctx context.Context, p policy.Policy) (View, error) {
 	records, err := n.Records()

@@ -23,6 +23,9 @@ type policyDocument struct {
 	policy.Policy
 }
 
+// PolicyFile is where the last good policy is kept.
+func (n *Node) PolicyFile() string { return n.policyPath() }
+
 func (n *Node) policyPath() string { return filepath.Join(n.dataDir, policyFile) }
 
 // SavePolicy persists the last good policy, so that after a reboot the first ADD puts it in place before the agent is up.

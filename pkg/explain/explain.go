@@ -1,0 +1,308 @@
+// Package explain says what happens to the first packet of a connection: what the policy wants and where that is written, what
+// the kernel's rules do, by which interface and with which address the packet leaves, and what stands in the way.
+//
+// Two answers that do not depend on each other are compared: Judge follows the packet through the desired state, which is a pure
+// function, and pkg/conflicts follows it through the rules that the kernel holds, ip-masq's and those of other software. Where
+// something decides that nobody knows of the packet, or a rule is not understood, the answer is "unknown": the package refuses to
+// guess. It refuses to change anything, too, and to send packets.
+package explain
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend/iptables"
+	"github.com/ip-masq/ip-masq-cni/pkg/config"
+	"github.com/ip-masq/ip-masq-cni/pkg/conflicts"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// Node is what the answer is found in: the policy in force and the pods as values, the kernel of the calling thread's network
+// namespace.
+type Node struct {
+	Policy policy.Policy
+	// Locate finds a prefix in the configuration; PolicyFile is the file of a policy that was not made of the present one.
+	Locate     func(netip.Prefix) (config.Location, bool, error)
+	PolicyFile string
+	ConfigErr  error // what is wrong with the present one
+
+	Attachments []attachment.Attachment
+	OptedOut    []attachment.Attachment
+	Runtime     []attachment.Attachment // those that the container runtime knows, for their names
+
+	RecordsErr error // why some of them may be missing
+
+	// Backend is what is in use, nil where nothing is, and then BackendErr says why.
+	Backend    backend.Backend
+	BackendErr error
+	Features   backend.Features
+	Host       iptables.Host // whose iptables programs are used
+}
+
+// Explain answers a question. The error is for what cannot be asked, such as a pod that is not there; what cannot be looked at is
+// an obstacle.
+func (n Node) Explain(ctx context.Context, q Question) (Answer, error) {
+	if err := n.resolve(&q); err != nil {
+		return Answer{}, err
+	}
+	way := routeOf(q.Source, q.Destination)
+	j := Judge(n.facts(q, way), q.Destination)
+	a := newAnswer(q, j)
+	n.where(&a, j)
+	if n.ConfigErr != nil {
+		a.obstacle(ConfigBad, "the configuration is bad, so that another policy is in force: %s", strings.ReplaceAll(n.ConfigErr.Error(), "\n", "; "))
+	}
+	n.refusals(&a, q, j)
+	if way.local {
+		a.Kernel, a.SourceAfter = Equal, &q.Source // it never meets the rules
+		return a, nil
+	}
+	steps, err := conflicts.Follow(ctx, conflicts.Query{Host: n.Host, Policy: n.Policy}, packetOf(q))
+	if err != nil {
+		a.obstacle(NotFollowed, "not all rules could be read: %s", err)
+	}
+	a.compare(j, steps)
+	if a.Kernel != Equal {
+		n.defects(ctx, &a, q, j)
+	}
+	a.others(steps)
+	a.leaves(q, way, steps)
+	a.connections(q)
+	return a, nil
+}
+
+func (n Node) facts(q Question, way route) Facts {
+	return Facts{Policy: n.Policy, Attached: isOf(n.Attachments, q.Source), Local: way.local}
+}
+
+func packetOf(q Question) conflicts.Packet {
+	return conflicts.Packet{Source: q.Source, Destination: q.Destination, Protocol: protocols[q.Protocol], Port: q.Port}
+}
+
+func newAnswer(q Question, j Judgement) Answer {
+	a := Answer{
+		APIVersion: APIVersion, Source: q.Source, Destination: q.Destination,
+		Verdict: j.Verdict, Reason: j.reason(q), Kernel: Unknown, Obstacles: []Obstacle{},
+	}
+	if q.Port != 0 {
+		a.Port = &q.Port
+	}
+	if q.Protocol != "" {
+		a.Protocol = &q.Protocol
+	}
+	if q.Pod.Name != "" {
+		a.Pod = &q.Pod
+	}
+	if j.Prefix.IsValid() {
+		a.Prefix = &j.Prefix
+	}
+	return a
+}
+
+func (a *Answer) obstacle(what What, format string, args ...any) {
+	o := Obstacle{what, fmt.Sprintf(format, args...)}
+	if !slices.Contains(a.Obstacles, o) {
+		a.Obstacles = append(a.Obstacles, o)
+	}
+}
+
+// where names the line that has the prefix.
+func (n Node) where(a *Answer, j Judgement) {
+	if !j.Prefix.IsValid() {
+		return
+	}
+	if n.PolicyFile != "" {
+		a.File = &n.PolicyFile
+		return
+	}
+	at, found, err := n.Locate(j.Prefix)
+	if err != nil || !found {
+		return
+	}
+	a.Key = &at.Key
+	if at.File != "" {
+		a.File, a.Line = &at.File, &at.Line
+	} else {
+		a.Reason += ", one of the defaults"
+	}
+}
+
+// refusals are why the policy does not apply to the packet.
+func (n Node) refusals(a *Answer, q Question, j Judgement) {
+	switch j.cause {
+	case familyOff:
+		a.obstacle(FamilyOff, "%s is off: start the agent with --enable-ipv6 to masquerade it", q.family())
+	case notAttached:
+		if n.RecordsErr != nil {
+			a.obstacle(NotFollowed, "not all records of attached pods could be read: %s", n.RecordsErr)
+		}
+		if isOf(n.OptedOut, q.Source) {
+			a.obstacle(OptedOut, "the pod opted out of masquerading, by its annotation or its network's key \"masquerade\"")
+			return
+		}
+		if isOf(n.Runtime, q.Source) {
+			a.obstacle(NotAttached, "the runtime knows the pod, and it is not attached: is the plugin ip-masq in the conflist of its network? ip-masq-agent sync attaches it then")
+			return
+		}
+		a.obstacle(NotAttached, "no attached pod has the address %s: is it a pod's, and is the plugin ip-masq in its network's conflist?", q.Source)
+	case localDestination:
+		a.obstacle(LocalDestination, "packets to the node itself are not masqueraded")
+	case multicast:
+		a.obstacle(Multicast, "multicast from pods is not masqueraded")
+	}
+}
+
+// compare holds what the rules managed by ip-masq do against the policy.
+func (a *Answer) compare(j Judgement, steps []conflicts.Step) {
+	var managed []stage
+	for _, s := range steps {
+		if s.Roots > 0 {
+			managed = append(managed, stage{s.Priority, s.Managed})
+		}
+	}
+	ends := outcome(managed)
+	for _, end := range ends {
+		if end.Managed {
+			a.Rule, a.Counter = &end.Rule, &Counter{end.Packets, end.Bytes}
+			break
+		}
+	}
+	switch kernel, certain := effectOf(ends); {
+	case !certain:
+		a.Kernel = Unknown
+	case kernel == wanted(j.Verdict):
+		a.Kernel = Equal
+	default:
+		a.Kernel = Differs
+	}
+}
+
+func wanted(v policy.Verdict) conflicts.Effect {
+	if v == policy.Masquerade {
+		return conflicts.Masquerades
+	}
+	return conflicts.Passes
+}
+
+// defects name what is wrong with the rules managed by ip-masq.
+func (n Node) defects(ctx context.Context, a *Answer, q Question, j Judgement) {
+	if n.Backend == nil {
+		a.obstacle(NoBackend, "no backend is in use, so that nothing is masqueraded: %s", n.BackendErr)
+		return
+	}
+	s := n.Policy.Settings
+	s.RandomFully = s.RandomFully && n.Features.RandomFully
+	seen, err := n.Backend.Observe(ctx, s, q.family())
+	if err != nil || len(seen.Tables) != 1 {
+		a.Kernel = Unknown
+		a.obstacle(NotFollowed, "the rules managed by ip-masq could not be read: %v", err)
+		return
+	}
+	t, before := seen.Tables[0], len(a.Obstacles)
+	if j.Verdict == policy.Masquerade {
+		hasPod := slices.ContainsFunc(t.Pods, func(p rulesetPod) bool { return p.Address == q.Source })
+		switch {
+		case t.Root == 0:
+			a.obstacle(RootMissing, "the rule that leads to chain %s is missing: run ip-masq-agent sync", s.Chain)
+		case s.Sources == policy.SourcesPods && !hasPod:
+			a.obstacle(PodMissing, "the rule for %s is missing: run ip-masq-agent sync", q.Source)
+		}
+		switch t.Chain {
+		case backend.ChainMissing:
+			a.obstacle(ChainMissing, "chain %s is missing: run ip-masq-agent sync", s.Chain)
+		case backend.ChainEmpty:
+			a.obstacle(ChainEmpty, "chain %s is drained: run ip-masq-agent sync", s.Chain)
+		}
+	}
+	if a.Kernel == Differs && len(a.Obstacles) == before {
+		a.obstacle(RulesDiffer, "the rules managed by ip-masq are not those of the policy: run ip-masq-agent sync, and ip-masq-agent status lists the difference")
+	}
+}
+
+// others names rules of other software that the packet meets and that decide.
+func (a *Answer) others(steps []conflicts.Step) {
+	steps = asked(steps)
+	for i, s := range steps {
+		for _, end := range s.Ends {
+			may := ""
+			if len(s.Ends) > 1 || tied(steps, i) {
+				may = "perhaps "
+			}
+			rule := fmt.Sprintf("%s, by %s: %s", end.Where, end.Owner, end.Rule)
+			switch {
+			case end.Effect == conflicts.Unknown:
+				a.obstacle(NotFollowed, "a rule cannot be followed: %s: %s", end.Where, end.Rule)
+			case end.Managed:
+			case end.Effect == conflicts.Masquerades || end.Effect == conflicts.Translates:
+				a.obstacle(OtherNAT, "another program %stranslates the packet: %s", may, rule)
+			case end.Effect == conflicts.Untracks:
+				a.obstacle(Untracked, "another program %skeeps the packet from being tracked, and with it from being masqueraded: %s", may, rule)
+			case end.Effect == conflicts.Drops:
+				a.obstacle(OtherDrop, "another program %sdrops the packet: %s", may, rule)
+			case end.Exempts():
+				a.obstacle(OtherAccept, "another program's rule %skeeps the packet from ip-masq's rules behind it: %s", may, rule)
+			}
+		}
+	}
+}
+
+// leaves says by which interface the packet leaves the node, and from which address.
+func (a *Answer) leaves(q Question, way route, steps []conflicts.Step) {
+	if way.output != "" {
+		a.Interface = &way.output
+	}
+	switch {
+	case way.err != nil:
+		a.obstacle(NoRoute, "no route leads to %s: %s", q.Destination, way.err)
+		return
+	case !way.forwarded:
+		a.obstacle(ForwardingOff, "the node does not forward %s packets that come in by %s (net.ipv4.ip_forward, net.ipv6.conf.all.forwarding)", q.family(), way.input)
+	}
+	ends := outcome(tracking(steps))
+	switch effect, certain := effectOf(ends); {
+	case !certain || effect == conflicts.Unknown || effect == conflicts.Drops:
+	case effect == conflicts.Passes || effect == conflicts.Untracks:
+		a.SourceAfter = &q.Source
+	case effect == conflicts.Translates:
+		if to := ends[0].Address; to.IsValid() {
+			a.SourceAfter = &to
+		}
+	case effect == conflicts.Masquerades:
+		to, err := way.addressFor(q.Destination)
+		if err != nil {
+			a.obstacle(NoAddress, "%s gives no address to masquerade with: %s", way.output, err)
+			return
+		}
+		a.SourceAfter = &to
+	}
+}
+
+// connections names a connection on record that has another translation than a new one would get, since that stays until it ends.
+func (a *Answer) connections(q Question) {
+	found, err := connections(q)
+	if err != nil {
+		a.obstacle(NotFollowed, "the tracked connections could not be read: %s", err)
+		return
+	}
+	var other []tracked
+	for _, c := range found {
+		if a.SourceAfter != nil && c.answer.dst.Addr() != *a.SourceAfter || c.answer.src.Addr() != q.Destination {
+			other = append(other, c)
+		}
+	}
+	if len(other) == 0 {
+		return
+	}
+	more := ""
+	if len(other) > 1 {
+		more = fmt.Sprintf(" (and %d more)", len(other)-1)
+	}
+	c := other[0]
+	a.obstacle(Connection, "a tracked connection from %s to %s is seen as %s by %s and stays so until it ends%s",
+		c.call.src, c.call.dst, c.answer.dst, c.answer.src, more)
+}
