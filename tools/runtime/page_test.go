@@ -13,18 +13,19 @@ import (
 //	<!-- run: COMMAND -->     a command that has to succeed
 //	<!-- start: COMMAND -->   a daemon, awaited
 //	<!-- await: COMMAND -->   a command that succeeds within ten seconds
+//	<!-- picture: FILE COMMAND -->    a command on a terminal, whose picture is in docs/FILE
 //
 // In what is shown, a line "..." stands for any number of lines. A command that fails is followed by its exit status. The other
 // blocks, of commands for a cluster, are tried as those of the README are.
 type step struct {
 	line  int    // where it stands, from 1
-	what  string // node, run, start, await; console: a command that is shown; block: commands for elsewhere
+	what  string // node, run, start, await, picture; console: a command that is shown; block: commands for elsewhere
 	text  string
 	shown []string // console: what the page says that it prints
 	block block
 }
 
-var directive = regexp.MustCompile(`^<!-- (node|run|start|await)(?:: (.*))? -->$`)
+var directive = regexp.MustCompile(`^<!-- (node|run|start|await|picture)(?:: (.*))? -->$`)
 
 // steps reads a page.
 func steps(page string) (out []step) {
@@ -71,7 +72,9 @@ var varying = []struct {
 	{regexp.MustCompile(`\b(pid|process)[ =:]*\d+`), "$1 4711"},
 	{regexp.MustCompile(`packets \d+ bytes \d+`), "packets 12 bytes 720"},
 	{regexp.MustCompile(`\b\d+ packets, \d+ bytes`), "12 packets, 720 bytes"},
-	{regexp.MustCompile(`\b\d\d:\d\d:\d\d UTC \([^)]*?\s+ago\)`), "15:04:05 UTC (3s ago)"},
+	{regexp.MustCompile(`\d\d:\d\d:\d\d UTC \([^)]*?\s+ago\)`), "15:04:05 UTC (3s ago)"},
+	{regexp.MustCompile(`\d\d:\d\d:\d\d  `), "15:04:05  "},
+	{regexp.MustCompile(`\b\d+ of \d+ connections are tracked`), "31 of 262144 connections are tracked"},
 	{regexp.MustCompile(`\b\d+(\.\d+)?(ms|µs|s|m|h)(\d+s)? (ago|old)`), "3s $4"},
 	{regexp.MustCompile(`\bcnitool-[0-9a-f]+`), "cnitool-1f2e3d4c5b6a"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), strings.Repeat("0123456789abcdef", 4)},

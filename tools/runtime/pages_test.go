@@ -18,7 +18,7 @@ var rewritePages = flag.Bool("rewrite", false, "rewrite what commands print in d
 
 // TestPages runs the commands of every page of docs/ on nodes, and compares what they print with what the page shows.
 func TestPages(t *testing.T) {
-	netnstest.Require(t, "iptables", "nft", "bridge", "host-local", "cnitool", "nsenter", "make", "pkill", "bash", "curl")
+	netnstest.Require(t, "iptables", "nft", "bridge", "host-local", "cnitool", "nsenter", "make", "pkill", "bash", "curl", "script")
 	pages, err := filepath.Glob("docs/*.md")
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("no pages: %v", err)
@@ -59,6 +59,8 @@ func (p *page) follow(t *testing.T, all []step) map[int][]string {
 			p.node.background(t, s.text)
 		case "await":
 			netnstest.Eventually(t, 10*time.Second, s.text, func() bool { _, status := p.shell(t, s.text); return status == 0 })
+		case "picture":
+			p.picture(t, s)
 		case "block":
 			p.elsewhere(t, s)
 		case "console":
@@ -94,6 +96,19 @@ func (p *page) elsewhere(t *testing.T, s step) {
 	}
 	for _, command := range s.block.commands() {
 		p.node.follow(t, command)
+	}
+}
+
+// picture compares what a terminal shows of a command with the picture in docs/.
+func (p *page) picture(t *testing.T, s step) {
+	t.Helper()
+	name, command, _ := strings.Cut(s.text, " ")
+	out, _ := p.shell(t, "TERM=xterm script --quiet --return --command '"+command+"' /dev/null </dev/null")
+	file, now := filepath.Join("docs", name), picture(command, steady(out))
+	if *rewritePages {
+		writeFile(t, file, []byte(now), 0o644)
+	} else if was := string(readFile(t, file)); was != now {
+		t.Errorf("%s:%d: %s is not what a terminal shows now (make docs rewrites it):\n%s", p.file, s.line, file, out)
 	}
 }
 
