@@ -5,13 +5,30 @@ import (
 	"html"
 	"regexp"
 	"strings"
+	"testing"
+	"unicode/utf8"
 )
+
+// TestPicture: colors, weight, markup and long lines.
+func TestPicture(t *testing.T) {
+	t.Parallel()
+	got := picture("a <b", "\x1b[32mok\x1b[0m & \x1b[1mbold\x1b[0m\r\n"+strings.Repeat("é", columns)+"xyz\r\n")
+	for _, want := range []string{
+		">a &lt;b</tspan>", `<tspan fill="#7ee787">ok</tspan> &amp; <tspan font-weight="bold">bold</tspan></text>`,
+		strings.Repeat("é", columns) + "</text>", `y="78">xyz</text>`, `width="956"`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+}
 
 // A picture of a terminal is an SVG of what a command printed there, so that it is text in every browser, and a difference that can
 // be read in a commit.
 const (
 	cellWidth, lineHeight = 8.4, 18
 	marginLeft, marginTop = 16, 24
+	columns               = 110
 )
 
 // colors are those of ANSI's sequences that the programs use, on a dark ground.
@@ -21,11 +38,13 @@ var escape = regexp.MustCompile("\x1b\\[([0-9;]*)m")
 
 // picture draws a prompt with the command, and below it what was printed.
 func picture(command, printed string) string {
-	lines := append([]string{"\x1b[90m$\x1b[0m \x1b[1m" + command + "\x1b[0m"}, strings.Split(strings.TrimRight(printed, "\r\n"), "\n")...)
+	lines := []string{"\x1b[90m$\x1b[0m \x1b[1m" + command + "\x1b[0m"}
+	for _, line := range strings.Split(strings.TrimRight(printed, "\r\n"), "\n") {
+		lines = append(lines, wrap(strings.TrimRight(line, "\r "))...)
+	}
 	width := 0
 	var text strings.Builder
 	for i, line := range lines {
-		line = strings.TrimRight(line, "\r ")
 		width = max(width, len([]rune(escape.ReplaceAllString(line, ""))))
 		fmt.Fprintf(&text, "<text x=\"%d\" y=\"%d\">%s</text>\n", marginLeft, marginTop+i*lineHeight, spans(line))
 	}
@@ -35,6 +54,25 @@ func picture(command, printed string) string {
 <rect width="100%%" height="100%%" rx="8" fill="#0d1117"/>
 %s</svg>
 `, w, h, w, h, text.String())
+}
+
+// wrap breaks a line where the terminal does.
+func wrap(line string) (out []string) {
+	for {
+		column, end := 0, 0
+		for end < len(line) && column < columns {
+			if at := escape.FindStringIndex(line[end:]); at != nil && at[0] == 0 {
+				end += at[1]
+				continue
+			}
+			_, size := utf8.DecodeRuneInString(line[end:])
+			end, column = end+size, column+1
+		}
+		out = append(out, line[:end])
+		if line = line[end:]; line == "" {
+			return out
+		}
+	}
 }
 
 // spans gives the parts of a line their color and weight.
