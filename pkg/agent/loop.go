@@ -33,6 +33,9 @@ func (l *loop) run(ctx context.Context) {
 		l.takeRequests()
 		o := l.sync(ctx, reason)
 		s.end(time.Now(), o)
+		if ctx.Err() != nil {
+			return // what was asked for is not done; who waits notices that the daemon ends
+		}
 		for _, request := range l.asked {
 			close(request.done)
 		}

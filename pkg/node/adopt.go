@@ -58,14 +58,3 @@ func (n *Node) adoptOne(a attachment.Attachment) (adopted bool, err error) {
 	n.log.Info("adopted a pod", "network", a.Network, "container", a.ContainerID, "interface", a.IfName, "addresses", a.Addresses)
 	return true, nil
 }
-
-// Unrecorded keeps those of the runtime's attachments that are not on record and whose DEL did not just run.
-func (n *Node) Unrecorded(known []attachment.Attachment) []attachment.Attachment {
-	var out []attachment.Attachment
-	for _, a := range known {
-		if id := a.ID(); !n.records.Has(id) && !n.isDeleted(id) {
-			out = append(out, a)
-		}
-	}
-	return out
-}

@@ -20,9 +20,14 @@ func (n *Node) Uncovered() ([]attachment.Attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(attachments, func(a attachment.Attachment) bool {
+	return n.Unrecorded(attachments), nil
+}
+
+// Unrecorded keeps those of the runtime's attachments that live, have an address that can be a pod's, and are not on record.
+func (n *Node) Unrecorded(attachments []attachment.Attachment) []attachment.Attachment {
+	return slices.DeleteFunc(slices.Clone(attachments), func(a attachment.Attachment) bool {
 		return !n.adoptable(a) || !slices.ContainsFunc(a.Addresses, canBePods)
-	}), nil
+	})
 }
 
 // adoptable reports whether a pod that the runtime knows lives and is not on record.
