@@ -26,8 +26,9 @@ var damages = []struct{ name, script string }{
 	{"duplicate root rule", "iptables -t nat -S POSTROUTING | grep -v -- '-j OTHERS' | grep '^-A' | sed 's/^-A/iptables -t nat -A/' | sh"},
 	{"duplicate pod rule", "iptables -t nat -S IP-MASQ-AGENT-PODS | grep '^-A' | sed 's/^-A/iptables -t nat -A/' | sh"},
 	{"other software's rule in our chain", "iptables -t nat -I IP-MASQ-AGENT -s 10.9.9.9 -j ACCEPT"},
-	{"all of it", "iptables -t nat -F POSTROUTING && iptables -t nat -F IP-MASQ-AGENT && iptables -t nat -F IP-MASQ-AGENT-PODS && " +
-		"iptables -t nat -X IP-MASQ-AGENT-PODS && iptables -t nat -X IP-MASQ-AGENT && iptables -t nat -A POSTROUTING -j OTHERS"},
+	// In one transaction: a repair would come between two commands.
+	{"all of it", "printf '%s\\n' '*nat' '-F POSTROUTING' '-F IP-MASQ-AGENT' '-F IP-MASQ-AGENT-PODS' '-X IP-MASQ-AGENT-PODS' '-X IP-MASQ-AGENT' " +
+		"'-A POSTROUTING -j OTHERS' COMMIT | iptables-restore --noflush"},
 }
 
 // TestDaemonHeals damages the rules in every way; a foreign chain and the jump to it stay as they are.
