@@ -191,15 +191,15 @@ func TestPrometheus(t *testing.T) {
 		m.lint(t, paths.AgentAddress, agent.MetricsPrefix, agent.Metrics())
 		m.lint(t, paths.InstallerAddress, install.MetricsPrefix, install.Metrics())
 		for name, want := range map[string]string{
-			`ip_masq_agent_packets_total{family="ipv4",verdict="masquerade"} >= 1`:         "ipv4",
-			`ip_masq_agent_packets_total{family="ipv4",verdict="keep"} >= 1`:               "ipv4",
-			`ip_masq_agent_backend_info{backend="nftables"}`:                               "nftables",
-			`ip_masq_agent_attachments == 1`:                                               "1",
-			`time() - ip_masq_agent_config_last_reload_success_timestamp_seconds < 600`:    "",
-			`time() - ip_masq_agent_last_sync_success_timestamp_seconds < 60`:              "",
+			`ip_masq_agent_packets_total{family="ipv4",verdict="masquerade"} >= 1`:                                                               "ipv4",
+			`ip_masq_agent_packets_total{family="ipv4",verdict="keep"} >= 1`:                                                                     "ipv4",
+			`ip_masq_agent_backend_info{backend="nftables"}`:                                                                                     "nftables",
+			`ip_masq_agent_attachments == 1`:                                                                                                     "1",
+			`time() - ip_masq_agent_config_last_reload_success_timestamp_seconds < 600`:                                                          "",
+			`time() - ip_masq_agent_last_sync_success_timestamp_seconds < 60`:                                                                    "",
 			`ip_masq_agent_conntrack_clash_resolved_total == 0 and ip_masq_agent_conntrack_limit > 1000 and ip_masq_agent_conntrack_entries > 0`: "",
-			`time() - ip_masq_installer_last_change_timestamp_seconds < 600`:               "",
-			`ip_masq_agent_bytes_total{verdict="masquerade"} >= 28`:                        "ipv4",
+			`time() - ip_masq_installer_last_change_timestamp_seconds < 600`:                                                                     "",
+			`ip_masq_agent_bytes_total{verdict="masquerade"} >= 28`:                                                                              "ipv4",
 		} {
 			if series := m.query(t, name); len(series) != 1 || !strings.Contains(series[0], want) {
 				t.Errorf("%s: %v", name, series)
