@@ -50,6 +50,8 @@ func (p Program) Commands() *cobra.Command {
 			func(f *flags) { f.kernel().places().output().packet() }, p.explain),
 		command("cleanup", "remove everything managed by ip-masq from this node",
 			func(f *flags) { f.kernel().dryRun() }, p.cleanup),
+		command("uninstall", "take plugin, entry, rules and records off this node, when no pod needs them any more, and stay",
+			func(f *flags) { f.kernel().syncing().daemon().leaving() }, p.uninstall),
 		command("lint FILE", "check a config file, - for stdin; exit status 1 when it has errors",
 			func(f *flags) { f.output().ranges() }, p.lint),
 	)

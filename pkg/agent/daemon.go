@@ -59,7 +59,7 @@ type daemon struct {
 
 	metrics *instruments
 
-	endFlows  *background[policyChange]
+	endFlows  *background[flowChange]
 	conflicts *background[conflictSearch]
 	traffic   *background[struct{}]
 
@@ -120,12 +120,13 @@ func newDaemon(ctx context.Context, o Options, log *slog.Logger) *daemon {
 	reporter := &conflictReporter{options: o, log: log, found: d.metrics.foundConflicts}
 	d.conflicts = startBackground(ctx, reporter.search, newest)
 	ended := d.metrics.Counter("connections_ended_total")
-	d.endFlows = startBackground(ctx, func(ctx context.Context, c policyChange) { ended.Add(endFlows(ctx, n, c, log)) }, policyChange.join)
+	d.endFlows = startBackground(ctx, func(ctx context.Context, c flowChange) { ended.Add(endFlows(ctx, n, c, log)) }, flowChange.join)
 	d.traffic = startBackground(ctx, func(ctx context.Context, _ struct{}) { d.metrics.sampleTraffic(ctx) }, newest)
 	return d
 }
 
-// serve answers probes and metrics, unless the address is empty.
+// serve answers probes and metrics, unless the address is empty. It takes the address, which delays nothing, and answers beside the
+// first sync.
 func (d *daemon) serve(ctx context.Context, address string) error {
 	if address == "" {
 		return nil
@@ -140,15 +141,21 @@ func (d *daemon) serve(ctx context.Context, address string) error {
 
 // loop syncs until ctx ends.
 func (d *daemon) loop(ctx context.Context, configPath string) {
-	configChanges, ruleChanges, hangups := make(chan struct{}, 1), make(chan struct{}, 1), make(chan os.Signal, 1)
+	configChanges, ruleChanges, podChanges, hangups := make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1), make(chan os.Signal, 1)
 	go watch(ctx, configPath, configChanges)
 	var err error
 	if d.writers.watcher, err = nfevents.Watch(ctx, ruleChanges, ownObjects(d.options.Settings)); err != nil {
 		d.log.Warn("the kernel does not report changes of rules; they are repaired at every resync", "reason", err)
 	}
+	if err := d.watchPods(ctx, podChanges); err != nil {
+		d.log.Warn("pods that the plugin did not see are adopted at every resync only", "reason", err)
+	}
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	l := &loop{sync: d.sync, log: d.log, configChanges: configChanges, ruleChanges: ruleChanges, hangups: hangups, requests: d.syncRequests}
+	l := &loop{
+		sync: d.sync, log: d.log, configChanges: configChanges, ruleChanges: ruleChanges, podChanges: podChanges, hangups: hangups,
+		requests: d.syncRequests,
+	}
 	l.run(ctx)
 }
 
@@ -187,8 +194,8 @@ func (d *daemon) sync(ctx context.Context, reason string) outcome {
 
 // afterwards hands over what is done beside the loop.
 func (d *daemon) afterwards(inForce policy.Policy, result node.Result) {
-	if result.Former != nil {
-		d.endFlows.submit(policyChange{*result.Former, inForce})
+	if change, is := flowChangeOf(result, inForce); is {
+		d.endFlows.submit(change)
 	}
 	records, _ := d.node.Records()
 	d.conflicts.submit(conflictSearch{inForce, records})

@@ -16,6 +16,7 @@ type loop struct {
 
 	configChanges <-chan struct{}
 	ruleChanges   <-chan struct{} // the kernel reports that somebody changed rules
+	podChanges    <-chan struct{} // the runtime has a pod that is not on record, or the plugin recorded one
 	hangups       <-chan os.Signal
 	requests      <-chan syncRequest
 
@@ -25,8 +26,8 @@ type loop struct {
 // syncRequest is a command that waits for a sync. done is closed after one that began later than the request came.
 type syncRequest struct{ done chan struct{} }
 
-// run syncs until ctx ends: at start, when the config changes, on SIGHUP, every resync interval, soon after a failure, and when
-// somebody changed the kernel's rules.
+// run syncs until ctx ends: at start, when the config changes, on SIGHUP, every resync interval, soon after a failure, when pods
+// came, and when somebody changed the kernel's rules.
 func (l *loop) run(ctx context.Context) {
 	var s schedule
 	for reason := "start"; reason != ""; reason = l.wait(ctx, &s) {
@@ -55,15 +56,15 @@ func (l *loop) takeRequests() {
 	}
 }
 
-// wait returns at the next reason to sync, empty when ctx ended. Only a change of rules has to wait, for as long as the
+// wait returns at the next reason to sync, empty when ctx ended. A change of rules or pods has to wait, for as long as the
 // schedule says.
 func (l *loop) wait(ctx context.Context, s *schedule) (reason string) {
 	reason = "resync interval"
 	if s.last.failed {
 		reason = "retry"
 	}
-	for changed := false; ; {
-		timer := time.NewTimer(time.Until(s.next(changed)))
+	for rules, pods := false, false; ; {
+		timer := time.NewTimer(time.Until(s.next(rules, pods)))
 		select {
 		case <-ctx.Done():
 			reason = ""
@@ -76,9 +77,16 @@ func (l *loop) wait(ctx context.Context, s *schedule) (reason string) {
 			reason = "sync command"
 		case <-l.ruleChanges:
 			l.log.Log(ctx, cli.V(6), "the kernel reports a change of rules")
-			changed = true
+			rules = true
 			if !s.last.failed && !s.last.ignoreKernel {
 				reason = "rules changed"
+			}
+			timer.Stop()
+			continue
+		case <-l.podChanges:
+			pods = true
+			if !s.last.failed {
+				reason = "pods changed"
 			}
 			timer.Stop()
 			continue

@@ -36,6 +36,7 @@ type Options struct {
 	BinDir         string
 	DryRun         bool
 	Watch          bool
+	Wait           bool // uninstall waits until no pod names the plugin
 	Format         string
 	Question       explain.Question // of explain
 	asked          url.Values       // the same for the daemon
@@ -118,6 +119,12 @@ func (f *flags) daemon() *flags {
 
 func (f *flags) dryRun() *flags {
 	f.set.BoolVar(&f.DryRun, "dry-run", false, "print what would be removed; nothing is touched")
+	return f
+}
+
+// leaving adds what uninstall needs beside the daemon's flags.
+func (f *flags) leaving() *flags {
+	f.set.BoolVar(&f.Wait, "wait", true, "wait until no pod names the plugin; false removes rules and records at once, and the plugin when its last pod is gone")
 	return f
 }
 

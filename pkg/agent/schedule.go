@@ -45,13 +45,13 @@ func (s *schedule) end(now time.Time, o outcome) {
 	s.retry = min(max(2*s.retry, minRetry), maxRetry)
 }
 
-// next returns when a sync is due: changed says that the kernel reported a change since the last one began. A failed sync has
-// its own time, whatever the kernel reports.
-func (s *schedule) next(changed bool) time.Time {
+// next returns when a sync is due, by what was reported since the last one began: that somebody changed rules, or that pods came.
+// A failed sync has its own time, whatever is reported.
+func (s *schedule) next(rules, pods bool) time.Time {
 	switch {
 	case s.last.failed:
 		return s.ended.Add(min(s.retry, s.last.interval))
-	case changed && !s.last.ignoreKernel:
+	case pods, rules && !s.last.ignoreKernel:
 		return s.ended.Add(min(s.pause(), s.last.interval))
 	}
 	return s.ended.Add(s.last.interval)

@@ -32,13 +32,20 @@ func TestSchedule(t *testing.T) {
 		{"failed, a short interval", []outcome{{failed: true, interval: 100 * ms}}, 100 * ms, 100 * ms},
 		{"no kernel events", []outcome{{interval: time.Minute, ignoreKernel: true}}, time.Minute, time.Minute},
 	} {
+		pods := c.event
+		if c.name == "no kernel events" {
+			pods = 200 * ms
+		}
 		var s schedule
 		now := time.Unix(1_000_000, 0)
 		for _, o := range c.ends {
 			s.end(now, o)
 		}
-		if quiet, event := s.next(false).Sub(now), s.next(true).Sub(now); quiet != c.quiet || event != c.event {
+		if quiet, event := s.next(false, false).Sub(now), s.next(true, false).Sub(now); quiet != c.quiet || event != c.event {
 			t.Errorf("%s: next after %s, with an event %s; want %s and %s", c.name, quiet, event, c.quiet, c.event)
+		}
+		if got := s.next(false, true).Sub(now); got != pods {
+			t.Errorf("%s: after a pod came, next after %s, want %s", c.name, got, pods)
 		}
 	}
 }

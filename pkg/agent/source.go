@@ -60,7 +60,7 @@ func newSource(o Options, n *node.Node, log *slog.Logger) *source {
 // the last time is not read again.
 func (s *source) load() (policy.Policy, error) {
 	path := s.options.Config.Path
-	now := fingerprint.Of(path)
+	now := configFingerprint(path)
 	if s.seen == "" || s.seen != now {
 		s.err = s.read()
 		s.seen = now

@@ -35,8 +35,8 @@ func (p Program) sync(o Options, _ []string) error {
 		printFindings(p.Stderr, source.findings) // all of them warnings
 	}
 	result, err := n.Sync(ctx, inForce)
-	if err == nil && result.Former != nil {
-		endFlows(ctx, n, policyChange{*result.Former, inForce}, log)
+	if change, is := flowChangeOf(result, inForce); err == nil && is {
+		endFlows(ctx, n, change, log)
 	}
 	if err := errors.Join(configErr, err); err != nil {
 		return err

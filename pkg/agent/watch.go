@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/config"
 	"github.com/ip-masq/ip-masq-cni/pkg/fingerprint"
 )
 
@@ -16,18 +17,27 @@ const watchInterval = 250 * time.Millisecond
 func watch(ctx context.Context, path string, changed chan<- struct{}) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	last := fingerprint.Of(path)
+	last := configFingerprint(path)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		if now := fingerprint.Of(path); now != last {
+		if now := configFingerprint(path); now != last {
 			last = now
 			notify(changed)
 		}
 	}
+}
+
+// configFingerprint changes whenever loading the configuration may give something else.
+func configFingerprint(path string) string {
+	var all string
+	for _, watched := range config.Watched(path) {
+		all += fingerprint.Of(watched) + "\n"
+	}
+	return all
 }
 
 // notify leaves one pending event: several in a row are one.

@@ -25,6 +25,17 @@ func exists(path string) bool {
 // Place is the directory of the cache.
 func (c Cache) Place() string { return c.Dir }
 
+// Watched are the directories whose files decide what Attachments returns.
+func (c Cache) Watched() []string { return append(c.Dirs(), c.ConfDir) }
+
+// IDs are all attachments that a cache's file may be of, by its name.
+func IDs(path string) (ids []attachment.ID) {
+	for _, owner := range owners(filepath.Base(path)) {
+		ids = append(ids, owner.ID())
+	}
+	return ids
+}
+
 // Attachments lists the attachments that should be behind the policy, and the ids of all that may be alive as far as the
 // runtime knows: not those whose namespace is gone, since a runtime that loses a DEL keeps their entry, but all that
 // a file may mean that cannot be read just now.

@@ -45,6 +45,9 @@ func sources(opts Options, r *report) []string {
 	info, err := os.Stat(opts.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !opts.Required:
+		if problem := otherKeys(opts.Path); problem != "" {
+			r.errorf(place{file: opts.Path}, "%s", problem)
+		}
 		return nil
 	case err != nil:
 		r.system(opts.Path, "cannot be read", err)
@@ -57,6 +60,33 @@ func sources(opts Options, r *report) []string {
 		return nil
 	}
 	return filesIn(opts.Path, r)
+}
+
+// Watched are the paths whose change may be one of the configuration: the file, and where it is in a mounted ConfigMap the link to
+// what the ConfigMap has just now.
+func Watched(path string) []string {
+	return []string{path, filepath.Join(filepath.Dir(path), mountedData)}
+}
+
+// mountedData is in every directory as which the kubelet mounts a ConfigMap.
+const mountedData = "..data"
+
+// otherKeys says what is wrong where the file is missing although there is a ConfigMap, which silently meant the defaults.
+func otherKeys(path string) string {
+	dir := filepath.Dir(path)
+	entries, _ := os.ReadDir(filepath.Join(dir, mountedData))
+	var keys []string
+	for _, e := range entries {
+		if e.Name() == "config" {
+			return "is missing, but the ConfigMap mounted at " + dir + " has the key config: mount that key as " + filepath.Base(path) + ", as conf/ip-masq-agent.yaml does"
+		}
+		keys = append(keys, e.Name())
+	}
+	if len(keys) == 0 {
+		return ""
+	}
+	return "is missing: the ConfigMap mounted at " + dir + " has no key config, but " + strings.Join(keys, ", ") +
+		": rename the key, for example with kubectl create configmap --from-file=config=" + keys[0]
 }
 
 // filesIn lists the directory's files that count, in the order of their names. In a mounted ConfigMap they are symlinks.

@@ -94,8 +94,8 @@ func (c *Change) stop() map[tuple]bool {
 	return c.started
 }
 
-// End ends the connections of the sources whose verdict differs between the policies, and those that began since Begin and
-// contradict the policy now, in every zone. It returns how many.
+// End ends the connections of the sources that contradict the policy now, in every zone: those that kept the pod's address, and
+// those to which the former policy, or none since Begin, gave the node's. It returns how many.
 func (c *Change) End(ctx context.Context, former, now policy.Policy, sources []netip.Addr) (int, error) {
 	started := c.stop()
 	if c.mode == None || len(sources) == 0 {
@@ -103,13 +103,17 @@ func (c *Change) End(ctx context.Context, former, now policy.Policy, sources []n
 	}
 	ended := 0
 	var failures []error
-	local := localAddresses()
 	for _, family := range []policy.Family{policy.IPv4, policy.IPv6} {
 		s := newSelection(ctx, c.mode, family, former, now, sources)
 		if s == nil {
 			continue
 		}
-		s.local, s.started = local, started
+		var err error
+		if s.local, err = localDestinations(inetFamily(family)); err != nil {
+			failures = append(failures, fmt.Errorf("%s addresses of the node: %w", family, err))
+			continue
+		}
+		s.started = started
 		n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inetFamily(family), s)
 		ended += int(n) //nolint:gosec // a count of entries in memory
 		if err == nil {

@@ -1,14 +1,14 @@
-// Package flows ends tracked connections whose source address a change of the policy made wrong. Connection tracking decides
-// about an address once, with the first packet, so a long-lived connection outlives every change of rules.
+// Package flows ends tracked connections whose source address contradicts the policy. Connection tracking decides about an
+// address once, with the first packet, so a long-lived connection outlives every change of rules, and a pod's that began before
+// the pod was behind the policy keeps the pod's address.
 //
-// It refuses to touch a connection that is not a pod's, and of those that began before the change one whose verdict did not
-// change, and one that carries an address that the former policy would not have given it: that was other software's doing.
+// It refuses to touch a connection that is not a pod's, one to the node itself, and one that carries an address which the policy
+// does not give: that is other software's doing, such as an egress gateway's, a Service's, or a NodePort's.
 package flows
 
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -52,7 +52,7 @@ type selection struct {
 	mode        Mode
 	former, now verdicts
 	sources     map[netip.Addr]bool
-	local       map[netip.Addr]bool
+	local       local
 	started     map[tuple]bool // the connections that began while the rules changed
 	picked      int
 	kept        returned // those picked that kept the pod's address
@@ -95,18 +95,6 @@ func (v verdicts) of(destination netip.Addr) policy.Verdict {
 	return verdict
 }
 
-// localAddresses are the node's own, to which connections always keep the pod's address.
-func localAddresses() map[netip.Addr]bool {
-	local := map[netip.Addr]bool{}
-	addresses, _ := net.InterfaceAddrs()
-	for _, address := range addresses {
-		if prefix, err := netip.ParsePrefix(address.String()); err == nil {
-			local[prefix.Addr().Unmap()] = true
-		}
-	}
-	return local
-}
-
 // The pace: after so many deletions the walk rests, which leaves the table's locks to traffic.
 const (
 	burst = 256
@@ -127,26 +115,28 @@ func (s *selection) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	return true
 }
 
-// wrong compares what the connection carries with what both policies say of where it really goes, which behind a service is
-// what answers and not what was called.
+// wrong compares what the connection carries with what the policy says of where it really goes, which behind a service is what
+// answers and not what was called.
 func (s *selection) wrong(flow *netlink.ConntrackFlow) bool {
 	if s.mode == UDP && flow.Forward.Protocol != unix.IPPROTO_UDP {
 		return false
 	}
 	source, ok1 := netip.AddrFromSlice(flow.Forward.SrcIP)
-	destination, ok2 := netip.AddrFromSlice(flow.Reverse.SrcIP)
-	answered, ok3 := netip.AddrFromSlice(flow.Reverse.DstIP)
-	source, destination, answered = source.Unmap(), destination.Unmap(), answered.Unmap()
-	if !ok1 || !ok2 || !ok3 || !s.sources[source] || s.local[destination] {
+	called, ok2 := netip.AddrFromSlice(flow.Forward.DstIP)
+	destination, ok3 := netip.AddrFromSlice(flow.Reverse.SrcIP)
+	answered, ok4 := netip.AddrFromSlice(flow.Reverse.DstIP)
+	source, called, destination, answered = source.Unmap(), called.Unmap(), destination.Unmap(), answered.Unmap()
+	if !ok1 || !ok2 || !ok3 || !ok4 || !s.sources[source] || s.local.has(destination) {
 		return false
 	}
-	carries := policy.Keep
-	if answered != source {
-		carries = policy.Masquerade
+	if s.now.of(destination) == policy.Masquerade {
+		return answered == source // any other address is right, or an egress gateway's
 	}
-	before, after := s.former.of(destination), s.now.of(destination)
-	if s.started[tupleOf(flow.Forward)] {
-		return carries != after
+	if !s.local.has(answered) {
+		return false // it kept its address, or has one that no masquerading gives
 	}
-	return before != after && carries == before
+	// An address of the node is what the former policy gave, or no policy at all while the rules changed, or what a Service's own
+	// rules give: to a pod that calls itself through one, and where the former policy would have kept the pod's.
+	began := s.started[tupleOf(flow.Forward)] && called == destination
+	return destination != source && (s.former.of(destination) == policy.Masquerade || began)
 }

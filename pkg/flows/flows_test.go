@@ -34,6 +34,9 @@ func flowOf(protocol uint8, from, to, answers, answered string) *netlink.Conntra
 	return flow
 }
 
+// nodeOnly is a node with one address per family.
+var nodeOnly = local{netip.MustParsePrefix(nodeAddress + "/32"), netip.MustParsePrefix("2001:db8::1/128")}
+
 const (
 	udp  = unix.IPPROTO_UDP
 	tcp  = unix.IPPROTO_TCP
@@ -48,23 +51,32 @@ func TestSelection(t *testing.T) {
 		flow         *netlink.ConntrackFlow
 		changed, udp bool // ended in these modes
 	}{
-		"kept now, UDP":                   {flowOf(udp, podAddress, "198.51.100.7", "198.51.100.7", nodeAddress), true, true},
-		"kept now, TCP":                   {flowOf(tcp, podAddress, "198.51.100.7", "198.51.100.7", nodeAddress), true, false},
-		"kept now, ICMP":                  {flowOf(icmp, podAddress, "198.51.100.7", "198.51.100.7", nodeAddress), true, false},
-		"masqueraded now":                 {flowOf(udp, podAddress, "203.0.113.7", "203.0.113.7", podAddress), true, true},
-		"the same as before, kept":        {flowOf(udp, podAddress, "10.96.0.1", "10.96.0.1", podAddress), false, false},
-		"the same as before, masqueraded": {flowOf(udp, podAddress, "8.8.8.8", "8.8.8.8", nodeAddress), false, false},
-		"not what the former gave":        {flowOf(udp, podAddress, "198.51.100.7", "198.51.100.7", podAddress), false, false},
-		"behind a service, kept now":      {flowOf(udp, podAddress, "10.96.0.1", "198.51.100.7", nodeAddress), true, true},
-		"behind a service, the same":      {flowOf(udp, podAddress, "198.51.100.7", "10.244.0.9", podAddress), false, false},
-		"of another pod":                  {flowOf(udp, "10.244.0.6", "198.51.100.7", "198.51.100.7", nodeAddress), false, false},
-		"to the pod":                      {flowOf(udp, "198.51.100.7", podAddress, podAddress, "198.51.100.7"), false, false},
-		"to the node itself":              {flowOf(udp, podAddress, nodeAddress, nodeAddress, podAddress), false, false},
-		"without addresses":               {&netlink.ConntrackFlow{}, false, false},
+		"kept now, UDP":              {flowOf(udp, podAddress, "198.51.100.7", "198.51.100.7", nodeAddress), true, true},
+		"kept now, TCP":              {flowOf(tcp, podAddress, "198.51.100.7", "198.51.100.7", nodeAddress), true, false},
+		"kept now, ICMP":             {flowOf(icmp, podAddress, "198.51.100.7", "198.51.100.7", nodeAddress), true, false},
+		"masqueraded now":            {flowOf(udp, podAddress, "203.0.113.7", "203.0.113.7", podAddress), true, true},
+		"kept before and now":        {flowOf(udp, podAddress, "10.96.0.1", "10.96.0.1", podAddress), false, false},
+		"masqueraded before and now": {flowOf(udp, podAddress, "8.8.8.8", "8.8.8.8", nodeAddress), false, false},
+		"not what the former gave":   {flowOf(udp, podAddress, "198.51.100.7", "198.51.100.7", podAddress), false, false},
+		"behind a service, kept now": {flowOf(udp, podAddress, "10.96.0.1", "198.51.100.7", nodeAddress), true, true},
+		"behind a service, the same": {flowOf(udp, podAddress, "198.51.100.7", "10.244.0.9", podAddress), false, false},
+		"of another pod":             {flowOf(udp, "10.244.0.6", "198.51.100.7", "198.51.100.7", nodeAddress), false, false},
+		"to the pod":                 {flowOf(udp, "198.51.100.7", podAddress, podAddress, "198.51.100.7"), false, false},
+		"to the node itself":         {flowOf(udp, podAddress, nodeAddress, nodeAddress, podAddress), false, false},
+		"kept, and began before the pod was behind the policy": {flowOf(udp, podAddress, "8.8.8.8", "8.8.8.8", podAddress), true, true},
+		"kept, by TCP, and began before the pod was":           {flowOf(tcp, podAddress, "8.8.8.8", "8.8.8.8", podAddress), true, false},
+		"behind a service, kept, and began before the pod was": {flowOf(udp, podAddress, "10.96.0.1", "8.8.8.8", podAddress), true, true},
+		"of an egress gateway":                                 {flowOf(udp, podAddress, "8.8.8.8", "8.8.8.8", "192.0.2.200"), false, false},
+		"of an egress gateway, kept now":                       {flowOf(udp, podAddress, "198.51.100.7", "198.51.100.7", "192.0.2.200"), false, false},
+		"of a service's own rules, kept before and now":        {flowOf(udp, podAddress, "10.96.0.1", "10.244.0.9", nodeAddress), false, false},
+		"to itself through a service":                          {flowOf(udp, podAddress, "10.96.0.1", podAddress, nodeAddress), false, false},
+		"the answer of a NodePort":                             {flowOf(udp, "198.51.100.7", nodeAddress, podAddress, nodeAddress), false, false},
+		"to the node through a service":                        {flowOf(udp, podAddress, "10.96.0.1", nodeAddress, podAddress), false, false},
+		"without addresses":                                    {&netlink.ConntrackFlow{}, false, false},
 	} {
 		for mode, want := range map[Mode]bool{Changed: c.changed, UDP: c.udp} {
 			s := newSelection(context.Background(), mode, policy.IPv4, former, now, []netip.Addr{netip.MustParseAddr(podAddress)})
-			s.local = map[netip.Addr]bool{netip.MustParseAddr(nodeAddress): true}
+			s.local = nodeOnly
 			if got := s.MatchConntrackFlow(c.flow); got != want {
 				t.Errorf("%s, mode %s: ended %v, want %v", name, mode, got, want)
 			}
@@ -91,7 +103,9 @@ func TestSelectionBySettings(t *testing.T) {
 		"multicast of all":       {policy.IPv4, policyOf(all, "224.0.0.0/4"), policyOf(all), flowOf(udp, podAddress, "224.0.0.251", "224.0.0.251", podAddress), true},
 	} {
 		sources := []netip.Addr{netip.MustParseAddr(podAddress), netip.MustParseAddr(pod6)}
-		if got := newSelection(context.Background(), Changed, c.family, c.former, c.now, sources).MatchConntrackFlow(c.flow); got != c.want {
+		s := newSelection(context.Background(), Changed, c.family, c.former, c.now, sources)
+		s.local = nodeOnly
+		if got := s.MatchConntrackFlow(c.flow); got != c.want {
 			t.Errorf("%s: ended %v, want %v", name, got, c.want)
 		}
 	}
@@ -104,6 +118,7 @@ func TestSelectionBySettings(t *testing.T) {
 func TestSelectionEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := newSelection(ctx, Changed, policy.IPv4, policyOf(policy.DefaultSettings()), policyOf(policy.DefaultSettings(), "8.0.0.0/8"), []netip.Addr{netip.MustParseAddr(podAddress)})
+	s.local = nodeOnly
 	flow := flowOf(udp, podAddress, "8.8.8.8", "8.8.8.8", nodeAddress)
 	if !s.MatchConntrackFlow(flow) {
 		t.Error("not ended before")

@@ -48,11 +48,12 @@ type watcher struct {
 	proved   bool      // a pass of this process had the plugin answer
 	failed   error     // what the last pass ended with, until something changes
 	verified string    // fingerprint of source and target when their content was the same
-	logged   string    // the reason for not being ready that is in the log
+	logged   string    // the last reason for not being ready, as far as the log goes
 }
 
 func newWatcher(o Options, stderr io.Writer) *watcher {
-	w := &watcher{log: o.Logging.Logger(stderr), health: probes.NewHealth("the node has not been looked at yet", turnTime)}
+	const unseen = "the node has not been looked at yet"
+	w := &watcher{log: o.Logging.Logger(stderr), health: probes.NewHealth(unseen, turnTime), logged: unseen}
 	w.metrics = newMetrics(w.health)
 	warned := map[string]bool{}
 	warn := func(line string) {
@@ -72,10 +73,10 @@ func newWatcher(o Options, stderr io.Writer) *watcher {
 }
 
 func (w *watcher) run(ctx context.Context) error {
+	w.log.Info("watching", "conf", w.ConfDir, "bin", w.BinDir)
 	if w.MetricsAddress != "" {
 		go w.serve(ctx)
 	}
-	w.log.Info("watching", "conf", w.ConfDir, "bin", w.BinDir)
 	for ctx.Err() == nil {
 		w.tick(ctx)
 		pause(ctx, tickTime)
@@ -106,7 +107,11 @@ func (w *watcher) tick(ctx context.Context) {
 	w.keepLock()
 	now := time.Now()
 	if print := w.fingerprint(); print != w.seen {
+		isFirst := w.seen == ""
 		w.seen, w.moved, w.failed = print, now, nil
+		if isFirst {
+			w.moved = now.Add(-settleTime) // as install does, which does not wait for files to lie still
+		}
 		w.pace.end(nil)
 	}
 	if now.Sub(w.moved) < fingerprint.Grain || !w.pending.IsZero() || now.Sub(w.looked) > recheckTime {

@@ -58,3 +58,9 @@ func (n *Node) adoptOne(a attachment.Attachment) (adopted bool, err error) {
 	n.log.Info("adopted a pod", "network", a.Network, "container", a.ContainerID, "interface", a.IfName, "addresses", a.Addresses)
 	return true, nil
 }
+
+// OnRecord reports whether an attachment has a record, readable or not.
+func (n *Node) OnRecord(id attachment.ID) bool { return n.records.Has(id) }
+
+// RecordsDir is the directory of the records.
+func (n *Node) RecordsDir() string { return n.records.Dir }

@@ -16,6 +16,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
 	"github.com/ip-masq/ip-masq-cni/pkg/paths"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
 // Node is one node's state. The zero value is not usable: use New.
@@ -35,13 +36,15 @@ type Node struct {
 	flows        func() FlowChange
 	changingMu   sync.Mutex // EndFlows runs beside a Sync
 	changing     FlowChange
-	persisted    persistedPolicy
-	tookOver     bool
-	known        recordList
-	last         steady
-	generation   sinceWhen
-	warned       string // the last message of warnOnce
-	log          *slog.Logger
+	// governedBefore are the pods that were on record at the last good Sync.
+	governedBefore map[ruleset.Pod]bool
+	persisted      persistedPolicy
+	tookOver       bool
+	known          recordList
+	last           steady
+	generation     sinceWhen
+	warned         string // the last message of warnOnce
+	log            *slog.Logger
 }
 
 // Options say who is asking and where the node's files are.

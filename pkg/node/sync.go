@@ -33,6 +33,9 @@ type Result struct {
 	Reading time.Duration
 	// Former is the policy that was in force before, nil where there was none or it is the same: what EndFlows asks for.
 	Former *policy.Policy
+	// New are the addresses that came behind the policy since the last Sync of this process, all at its first one: EndFlows asks
+	// for them too.
+	New []netip.Addr
 }
 
 // Sync makes the kernel equal the policy and the attachments, and persists the policy. It is the agent's one way to change
@@ -95,6 +98,7 @@ func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) 
 			return result, fmt.Errorf("the rules are in place, but a reboot would lose them: %w", err)
 		}
 	}
+	result.New = n.newAddresses()
 	return result, nil
 }
 

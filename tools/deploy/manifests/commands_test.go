@@ -31,8 +31,15 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	config := s.decode(t, "/api/v1/namespaces/kube-system/configmaps/ip-masq-agent")["ConfigMap/kube-system/ip-masq-agent"].(*corev1.ConfigMap)
 	for _, v := range ds.Spec.Template.Spec.Volumes {
-		if v.ConfigMap != nil && (v.ConfigMap.Name != config.Name || config.Data[v.ConfigMap.Items[0].Key] != "nonMasqueradeCIDRs: [10.0.0.0/8]\n") {
-			t.Errorf("the DaemonSet mounts %v; the ConfigMap is %v", v.ConfigMap, config)
+		if v.Projected == nil {
+			continue
+		}
+		for _, source := range v.Projected.Sources {
+			for _, item := range source.ConfigMap.Items {
+				if source.ConfigMap.Name != config.Name || config.Data[item.Key] != "nonMasqueradeCIDRs: [10.0.0.0/8]\n" {
+					t.Errorf("the DaemonSet mounts %v; the ConfigMap is %v", source.ConfigMap, config)
+				}
+			}
 		}
 	}
 }

@@ -12,9 +12,8 @@ import (
 // The programs know every flag that they are given.
 func TestFlags(t *testing.T) {
 	known := map[string]string{
-		agent:     helpOf(t, "ip-masq-agent", "run"),
-		"install": helpOf(t, "ip-masq-installer", "install"),
-		"watch":   helpOf(t, "ip-masq-installer", "watch"),
+		agent:   helpOf(t, "ip-masq-agent", "run"),
+		"watch": helpOf(t, "ip-masq-installer", "watch"),
 	}
 	flag := regexp.MustCompile(`^--[a-z0-9-]+`)
 	variants(t, func(t *testing.T, o objects) {

@@ -109,6 +109,7 @@ func template(t *testing.T, flags ...string) outcome {
 var overlays = map[string][]string{
 	"no-label":    {"--set=requireNodeLabel=false"},
 	"sources-all": {"--set=agent.sources=all"},
+	"uninstall":   {"--set=uninstall.enabled=true"},
 	"metrics":     {"--set=metrics.enabled=true"},
 	"prometheus-operator": {
 		"--set=metrics.enabled=true,metrics.podMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true",
@@ -129,6 +130,9 @@ func variants(t *testing.T, test func(t *testing.T, o objects)) {
 	variant("base", func(t *testing.T) objects { return kustomize(t, "base") })
 	variant("chart", func(t *testing.T) objects { return mustDecode(t, template(t).must(t)) })
 	for name, values := range overlays {
+		if name == "uninstall" {
+			continue // what it promises is the opposite: see TestUninstall
+		}
 		variant("overlay "+name, func(t *testing.T) objects { return kustomize(t, "overlays/"+name) })
 		variant("chart "+name, func(t *testing.T) objects { return mustDecode(t, template(t, values...).must(t)) })
 	}

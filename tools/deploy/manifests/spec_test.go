@@ -65,8 +65,11 @@ var promises = map[string]func(ds *appsv1.DaemonSet) string{
 	},
 	"probes of every daemon": func(ds *appsv1.DaemonSet) string {
 		for _, c := range pod(ds).Containers {
-			if probePath(c.LivenessProbe) != "/livez" || probePath(c.ReadinessProbe) != "/readyz" {
+			if probePath(c.LivenessProbe) != "/livez" || probePath(c.ReadinessProbe) != "/readyz" || probePath(c.StartupProbe) != "/livez" {
 				return c.Name
+			}
+			if c.StartupProbe.PeriodSeconds != 1 {
+				return c.Name + " is asked too seldom while it starts"
 			}
 		}
 		return ""
@@ -97,9 +100,8 @@ var promises = map[string]func(ds *appsv1.DaemonSet) string{
 	},
 	"only what is needed can be written": func(ds *appsv1.DaemonSet) string {
 		writable := map[string][]string{
-			agent:     {"/run/ip-masq-agent", "/var/lib/ip-masq-agent", "/run/xtables.lock"},
-			"install": {"/opt/cni/bin", "/etc/cni", "/run/ip-masq-agent"},
-			"watch":   {"/opt/cni/bin", "/etc/cni", "/run/ip-masq-agent"},
+			agent:   {"/run/ip-masq-agent", "/var/lib/ip-masq-agent", "/run/xtables.lock"},
+			"watch": {"/opt/cni/bin", "/etc/cni", "/run/ip-masq-agent"},
 		}
 		return containers(ds, func(c corev1.Container) string {
 			for _, m := range c.VolumeMounts {
@@ -130,14 +132,20 @@ var promises = map[string]func(ds *appsv1.DaemonSet) string{
 		if m == nil || m.SubPath != "" {
 			return "not mounted, or so that it never changes"
 		}
-		for _, v := range pod(ds).Volumes {
-			if cm := v.ConfigMap; v.Name == m.Name && cm != nil && cm.Name == "ip-masq-agent" && cm.Optional != nil && *cm.Optional {
-				return is(len(cm.Items), 1) + is(cm.Items[0], corev1.KeyToPath{Key: "config", Path: "ip-masq-agent"})
+		v := volume(ds, m.Name)
+		if v.Projected == nil || len(v.Projected.Sources) != 2 {
+			return "another volume"
+		}
+		for i, items := range [][]corev1.KeyToPath{{{Key: "config", Path: "ip-masq-agent"}}, nil} {
+			cm := v.Projected.Sources[i].ConfigMap
+			if cm == nil || cm.Name != "ip-masq-agent" || cm.Optional == nil || !*cm.Optional || !slices.Equal(cm.Items, items) {
+				return "another source"
 			}
 		}
-		return "another volume"
+		return ""
 	},
-	"the agent needs no command": func(ds *appsv1.DaemonSet) string { return is(len(container(ds, agent).Command), 0) },
+	"nothing comes before the agent": func(ds *appsv1.DaemonSet) string { return is(len(pod(ds).InitContainers), 0) },
+	"the agent needs no command":     func(ds *appsv1.DaemonSet) string { return is(len(container(ds, agent).Command), 0) },
 }
 
 func TestPromises(t *testing.T) {
@@ -158,12 +166,11 @@ func TestInstalls(t *testing.T) {
 		"label":       is(pod(ds).NodeSelector["beta.kubernetes.io/masq-agent-ds-ready"], "true"),
 		"tolerations": is(len(pod(ds).Tolerations), 1) + is(pod(ds).Tolerations[0], corev1.Toleration{Operator: corev1.TolerationOpExists}),
 		"priority":    is(pod(ds).PriorityClassName, "system-node-critical"),
-		"install":     is(strings.Join(container(ds, "install").Command, " "), "/ip-masq-installer install"),
 		"watch":       is(strings.Join(container(ds, "watch").Command[:2], " "), "/ip-masq-installer watch"),
 		"netns":       is(hostPath(ds, mount(ds, agent, "/run/netns").Name), "/run/netns") + is(*mount(ds, agent, "/run/netns").MountPropagation, corev1.MountPropagationHostToContainer),
 		"cache":       is(hostPath(ds, mount(ds, agent, "/var/lib/cni").Name), "/var/lib/cni") + is(mount(ds, agent, "/var/lib/cni").ReadOnly, true),
-		"bin":         is(hostPath(ds, mount(ds, "install", "/opt/cni/bin").Name), "/opt/cni/bin"),
-		"conf":        is(hostPath(ds, mount(ds, "install", "/etc/cni").Name), "/etc/cni"),
+		"bin":         is(hostPath(ds, mount(ds, "watch", "/opt/cni/bin").Name), "/opt/cni/bin"),
+		"conf":        is(hostPath(ds, mount(ds, "watch", "/etc/cni").Name), "/etc/cni"),
 		"xtables":     is(*volume(ds, mount(ds, agent, "/run/xtables.lock").Name).HostPath.Type, corev1.HostPathFileOrCreate),
 	} {
 		if broken != "" {
@@ -171,7 +178,7 @@ func TestInstalls(t *testing.T) {
 		}
 	}
 	for _, c := range pod(ds).Containers {
-		for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe} {
+		for _, p := range []*corev1.Probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
 			if host := probeHost(p); host != "127.0.0.1" {
 				t.Errorf("%s is probed at %q: want loopback, where it listens", c.Name, host)
 			}
@@ -181,7 +188,7 @@ func TestInstalls(t *testing.T) {
 
 func TestSourcesAll(t *testing.T) {
 	ds := kustomize(t, "overlays/sources-all").daemonSet(t)
-	if len(pod(ds).InitContainers) != 0 || len(pod(ds).Containers) != 1 {
+	if len(pod(ds).Containers) != 1 {
 		t.Errorf("more than the agent: %v", pod(ds).Containers)
 	}
 	if args := container(ds, agent).Args; !slices.Contains(args, "--sources=all") {
@@ -209,7 +216,7 @@ func TestMetrics(t *testing.T) {
 		for _, p := range c.Ports {
 			ports[p.Name] = p.ContainerPort
 		}
-		for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe} {
+		for _, p := range []*corev1.Probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
 			if probeHost(p) != "" {
 				t.Errorf("%s is probed at %q, but listens on the node's address", c.Name, probeHost(p))
 			}

@@ -39,6 +39,7 @@ var accepted = map[string][]string{
 	"config":         {`--set-json=config={"nonMasqueradeCIDRs":["10.0.0.0/8","fd00::/8"],"masqueradeCIDRs":["10.66.0.0/16"],"resyncInterval":"30s","masqLinkLocal":true,"cidrLimit":64}`, "--set=agent.enableIPv6=true"},
 	"empty config":   {"--set-json=config={}"},
 	"empty list":     {`--set-json=config={"nonMasqueradeCIDRs":[]}`},
+	"uninstall hook": {"--set=uninstall.wait=false,cni.binDir=/bin/cni"},
 	"scheduling":     {"--set=maxUnavailable=1,podAnnotations.example/a=b,nodeSelector.pool=edge,priorityClassName=high", "--set-json=tolerations=[]"},
 }
 

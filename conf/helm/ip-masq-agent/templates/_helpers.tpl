@@ -79,7 +79,7 @@ env:
 {{- end }}
 {{- end }}
 
-{{/* What install and watch have in common. */}}
+{{/* What watch is told beside where to listen. */}}
 {{- define "installerFlags" -}}
 {{- include "confDirFlag" . }}
 {{- with .Values.installer }}

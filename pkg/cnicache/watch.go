@@ -1,0 +1,112 @@
+package cnicache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// Watch calls changed with the path of each file that was written or that appeared in one of the directories, and with "" where
+// anything may have, until ctx ends. The directories may not exist yet, may be removed, renamed and made again: each directory on
+// the way to them is watched too.
+func Watch(ctx context.Context, dirs []string, changed func(path string)) error {
+	notifier, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch the runtime's cache: %w", err)
+	}
+	w := &watch{notifier: notifier, dirs: dirs}
+	w.arm()
+	go func() {
+		defer func() { _ = notifier.Close() }()
+		w.run(ctx, changed)
+	}()
+	return nil
+}
+
+type watch struct {
+	notifier *fsnotify.Watcher
+	dirs     []string
+}
+
+// arm watches what exists of every path. A directory that is watched already is not watched twice.
+func (w *watch) arm() {
+	for _, dir := range w.dirs {
+		for path := filepath.Clean(dir); ; path = filepath.Dir(path) {
+			_ = w.notifier.Add(path) // what is not there yet is seen when it appears in its parent
+			if path == filepath.Dir(path) {
+				break
+			}
+		}
+	}
+}
+
+func (w *watch) run(ctx context.Context, changed func(path string)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case event, ok := <-w.notifier.Events:
+			if !ok {
+				return
+			}
+			w.event(event, changed)
+		case err, ok := <-w.notifier.Errors:
+			if !ok {
+				return
+			}
+			if errors.Is(err, fsnotify.ErrEventOverflow) {
+				w.arm()
+				changed("")
+			}
+		}
+	}
+}
+
+func (w *watch) event(event fsnotify.Event, changed func(path string)) {
+	switch {
+	case w.leadsTo(event.Name):
+		// A directory that is renamed or removed keeps its watch for a moment, and would not be watched when it is made again.
+		if event.Has(fsnotify.Rename) || event.Has(fsnotify.Remove) {
+			w.drop(event.Name)
+		}
+		if !event.Has(fsnotify.Create) && !event.Has(fsnotify.Rename) && !event.Has(fsnotify.Remove) {
+			return
+		}
+		w.arm()
+		changed("")
+	case w.inside(event.Name) && (event.Has(fsnotify.Create) || event.Has(fsnotify.Write)):
+		changed(event.Name)
+	}
+}
+
+// drop forgets a directory and what is below it.
+func (w *watch) drop(path string) {
+	for _, watched := range w.notifier.WatchList() {
+		if watched == path || strings.HasPrefix(watched, path+"/") {
+			_ = w.notifier.Remove(watched)
+		}
+	}
+}
+
+// leadsTo says whether the path is one of the directories or on the way to one.
+func (w *watch) leadsTo(path string) bool {
+	for _, dir := range w.dirs {
+		if path == dir || strings.HasPrefix(dir, path+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *watch) inside(path string) bool {
+	for _, dir := range w.dirs {
+		if filepath.Dir(path) == filepath.Clean(dir) {
+			return true
+		}
+	}
+	return false
+}
