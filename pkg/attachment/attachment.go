@@ -13,6 +13,10 @@ type Attachment struct {
 	Pod       Pod          `json:"pod,omitzero"` // empty where the runtime did not say
 	NetNS     NetNS        `json:"netns,omitzero"`
 	Addresses []netip.Addr `json:"addresses"`
+	// Bypass is how the packets get past the node, the kind of the interface; empty where they do not.
+	Bypass string `json:"bypass,omitempty"`
+	// Gateways are where the pod sends what is not on its link. They are not kept.
+	Gateways []netip.Addr `json:"-"`
 }
 
 // Normalize unmaps IPv4-mapped addresses, drops zones and what is no address, sorts and removes duplicates.

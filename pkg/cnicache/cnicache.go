@@ -139,7 +139,7 @@ func entryOf(owner attachment.Owner, netns string, raw []byte, in network) (Entr
 	if netns == "" {
 		netns = result.Sandbox(owner.IfName)
 	}
-	a := attachment.Attachment{Owner: owner, NetNS: attachment.StatNetNS(netns), Addresses: result.Addresses(owner.IfName, netns)}
+	a := attachment.Attachment{Owner: owner, NetNS: attachment.StatNetNS(netns), Addresses: result.Addresses(owner.IfName, netns), Gateways: result.Gateways()}
 	return Entry{Attachment: a, Masqueraded: in.masquerade && len(a.Addresses) > 0, OptedOut: in.optedOut}, true
 }
 

@@ -6,6 +6,7 @@ package cniresult
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -104,6 +105,27 @@ func (r *Result) Addresses(ifName, netns string) []netip.Addr {
 		}
 	}
 	return attachment.Normalize(out)
+}
+
+// Gateways are where the pod sends what is not on its link.
+func (r *Result) Gateways() []netip.Addr {
+	var all []netip.Addr
+	add := func(ip net.IP) {
+		if addr, ok := netip.AddrFromSlice(ip); ok {
+			all = append(all, addr)
+		}
+	}
+	for _, ip := range r.current.IPs {
+		if ip != nil {
+			add(ip.Gateway)
+		}
+	}
+	for _, route := range r.current.Routes {
+		if route != nil {
+			add(route.GW)
+		}
+	}
+	return attachment.Normalize(all)
 }
 
 // inPod follows what main plugins really print: kindnet leaves the sandbox of the pod's interface empty, and some name no

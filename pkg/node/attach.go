@@ -25,6 +25,10 @@ func (n *Node) Attach(ctx context.Context, a attachment.Attachment) error {
 	if a = n.governed(a); len(a.Addresses) == 0 {
 		n.log.Warn("the attachment has no address that can be masqueraded: it gets no rule", "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
 	}
+	if a.Bypass = n.bypassing(a); a.Bypass != "" {
+		n.log.Warn("no rule for this attachment: "+attachment.Bypassing(a.Bypass), "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
+		return n.OptOut(ctx, a)
+	}
 	former, err := n.records.Get(a.ID())
 	if !errors.Is(err, fs.ErrNotExist) {
 		return n.attachSlow(ctx, a, &former)

@@ -8,8 +8,11 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 )
 
-// Check verifies, without writing, that an attachment is behind the policy. It fails with a *backend.Missing.
+// Check verifies, without writing, that an attachment is behind the policy, if its packets pass the node. It fails with a *backend.Missing.
 func (n *Node) Check(ctx context.Context, a attachment.Attachment) error {
+	if n.bypassing(a) != "" {
+		return nil
+	}
 	b, decision, err := n.current()
 	want := n.single(decision, n.governed(a))
 	if len(want.Tables) == 0 {

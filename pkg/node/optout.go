@@ -6,7 +6,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 )
 
-// optOutsDir holds a record for each attachment that is not to be masqueraded, so that people can be told of it. It is beside the
+// optOutsDir holds a record for each attachment that is not to be masqueraded, or cannot be because its packets do not pass the node, so that people can be told of it. It is beside the
 // attachments and not among them: a release that does not know of opt-outs would give them rules.
 const optOutsDir = "opted-out"
 
@@ -24,10 +24,14 @@ func (n *Node) OptOut(ctx context.Context, a attachment.Attachment) error {
 
 // OptedOut lists the attachments that opted out and whose network namespace is not provably gone. It only reads.
 func (n *Node) OptedOut() ([]attachment.Attachment, error) {
+	return n.withoutRules(func(a attachment.Attachment) bool { return a.Bypass == "" })
+}
+
+func (n *Node) withoutRules(which func(attachment.Attachment) bool) ([]attachment.Attachment, error) {
 	all, err := n.optOuts.List()
 	var living []attachment.Attachment
 	for _, a := range all {
-		if !a.NetNS.Gone() {
+		if which(a) && !a.NetNS.Gone() {
 			living = append(living, a)
 		}
 	}

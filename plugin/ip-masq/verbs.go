@@ -133,6 +133,7 @@ func attachmentOf(conf *netConf, previous *cniresult.Result, args *skel.CmdArgs)
 		Pod:       attachment.ParsePod(args.Args),
 		NetNS:     attachment.StatNetNS(args.Netns),
 		Addresses: previous.Addresses(args.IfName, args.Netns),
+		Gateways:  previous.Gateways(),
 	}
 }
 
