@@ -29,7 +29,8 @@ type entry struct {
 type pluginConf struct {
 	Type     string          `json:"type"`
 	Name     string          `json:"name"`
-	Mode     string          `json:"mode"`       // of ipvlan
+	Mode     string          `json:"mode"` // of ipvlan
+	Bridge   string          `json:"bridge"`
 	Subnets  string          `json:"subnetFile"` // of flannel
 	IPMasq   json.RawMessage `json:"ipMasq"`
 	Delegate json.RawMessage `json:"delegate"`

@@ -27,7 +27,7 @@ var masqueraders = map[string]string{
 	"flannel":             "flanneld masquerades when it is started with --ip-masq, whatever the policy says: start it without, and give the plugin's \"delegate\" the key \"ipMasq\": false",
 	"calico":              "Calico masquerades for every IP pool with natOutgoing: true, whatever the policy says: set it to false in the pools of pods",
 	"cilium-cni":          "Cilium masquerades unless enable-ipv4-masquerade and enable-ipv6-masquerade are false in its ConfigMap, and with enable-bpf-masquerade it does so before any rule of the node is met",
-	"kindnet":             "kindnetd masquerades what leaves the cluster, before this policy is asked: it is for clusters where it does not (its rules are named in `ip-masq-agent status`)",
+	"kindnet":             "kindnetd masquerades what leaves the cluster by rules of its own, whatever the policy says",
 	"antrea":              "Antrea masquerades what leaves the cluster unless noSNAT is true in antrea-agent.conf (which counts in the mode noEncap)",
 	"aws-cni":             "the AWS VPC CNI translates to the node's address unless AWS_VPC_K8S_CNI_EXTERNALSNAT is true on aws-node",
 	"azure-vnet":          "Azure's own ip-masq-agent may run on this node (azure-ip-masq-agent): take one of both away",
@@ -43,14 +43,26 @@ func (n *network) warnings() []string {
 	if kind := first.bypasses(); kind != "" {
 		return []string{n.path + ": the plugin will write no rule for pods of this network (--force)"}
 	}
-	text := masqueraders[first.Type]
+	text := n.mayMasquerade()
 	if first.Type == "flannel" {
 		text = first.flannel(text)
 	}
-	if first.Type == "" || text == "" {
+	if text == "" {
 		return nil
 	}
 	return []string{n.path + ": " + text}
+}
+
+// mayMasquerade is what to know of the network plugin. Kindnet and kube-router use the main plugins of others.
+func (n *network) mayMasquerade() string {
+	first := n.list.entries[0]
+	switch {
+	case stringOf(n.list.keys["name"]) == "kindnet":
+		return masqueraders["kindnet"]
+	case first.Bridge == "kube-bridge":
+		return masqueraders["kube-router"]
+	}
+	return masqueraders[first.Type]
 }
 
 // flannel reads what flanneld says of itself, where the file can be seen from here. FLANNEL_IPMASQ=false means that somebody else
