@@ -7,7 +7,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
-func TestMain(m *testing.M) { os.Exit(testkit.Main(m, testkit.Programs)) }
+func TestMain(m *testing.M) { os.Exit(testkit.Main(m, testkit.Programs, testkit.Previous)) }
 
 // each runs a test once per variant, each on a node of its own, side by side.
 func each(t *testing.T, test func(t *testing.T, r *rig)) {

@@ -1,0 +1,96 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
+)
+
+// release is one of the two whose programs meet on a node.
+type release struct{ plugin, agent string }
+
+func releases(t *testing.T) (previous, present release) {
+	t.Helper()
+	return release{testkit.PreviousProgram(t, "ip-masq"), testkit.PreviousProgram(t, "ip-masq-agent")},
+		release{testkit.Program("ip-masq"), testkit.Program("ip-masq-agent")}
+}
+
+// call runs the plugin of a release, which has to succeed.
+func (r *rig) call(t *testing.T, by release, verb string, p *pod) {
+	t.Helper()
+	stdin := fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %q, "type": "ip-masq", "stateDir": %q, "dataDir": %q, "backend": %q, "prevResult": %s}`,
+		p.Network, r.StateDir, r.DataDir, r.Choice, p.result())
+	got := r.TryCmd(t, netnstest.Cmd{Args: []string{by.plugin}, Stdin: stdin, Env: []string{
+		"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + p.ContainerID, "CNI_IFNAME=" + p.IfName, "CNI_NETNS=" + p.Path, "CNI_PATH=/opt/cni/bin",
+	}})
+	if got.Code != 0 {
+		t.Fatalf("%s of %s by %s: %s%s", verb, p.ContainerID, by.plugin, got.Stdout, got.Stderr)
+	}
+}
+
+// run starts the agent of a release and waits for its rules.
+func (r *rig) run(t *testing.T, by release) *netnstest.Process {
+	t.Helper()
+	agent := r.Start(t, netnstest.Cmd{Args: append([]string{by.agent}, r.Command("run")[1:]...)})
+	r.eventually(t, agent, "ready", func() bool { status, _ := r.Probe("/readyz"); return status == http.StatusOK })
+	return agent
+}
+
+// TestUpgradeAndRollBack: the programs of two releases follow each other on a node, as a rolling update or its roll-back brings them:
+// in either order of plugin and agent, with pods added by one and deleted by the other. No connection of a pod has another address
+// than the policy's meanwhile, and nothing is left in the end.
+func TestUpgradeAndRollBack(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		previous, present := releases(t)
+		for _, way := range []struct {
+			name     string
+			from, to release
+		}{{"upgrade", previous, present}, {"rollback", present, previous}} {
+			r.Write(t, "")
+			early, late := r.newPod(t, way.name+"-early"), r.newPod(t, way.name+"-late")
+			r.call(t, way.from, "ADD", early)
+			agent := r.run(t, way.from)
+			packets := r.talk(t, early)
+
+			// The plugin first: it is on the node before the agent starts.
+			r.call(t, way.to, "ADD", late)
+			r.call(t, way.to, "CHECK", early)
+			r.wantSeen(t, late, nodeAddress)
+			agent.Stop(syscall.SIGTERM, patience)
+			agent = r.run(t, way.to)
+			packets.await(t, 20)
+
+			// Both policies are obeyed: what the other release persisted, and a change of it.
+			late2 := r.newPod(t, way.name+"-late2")
+			r.call(t, way.from, "ADD", late2) // a pod whose list was read before
+			r.wantSeen(t, late2, nodeAddress)
+			packets.wantOnly(t, nodeAddress)
+			r.Write(t, internetKept)
+			r.eventually(t, agent, "the new policy", func() bool { return seenAs(early.Pod, r.Internet.IPv4) == early.Addrs[0].String() })
+			r.Write(t, "")
+			r.eventually(t, agent, "the policy before", func() bool { return seenAs(early.Pod, r.Internet.IPv4) == nodeAddress })
+
+			// Each pod goes by the other release.
+			r.call(t, way.to, "DEL", early)
+			r.call(t, way.from, "DEL", late)
+			r.call(t, way.to, "DEL", late2)
+			for _, p := range []*pod{early, late, late2} {
+				if r.hasRecord(p) || strings.Contains(r.standing(t), p.Addrs[0].String()+" ") || strings.Contains(r.standing(t), p.Addrs[0].String()+"/") {
+					t.Errorf("%s: something of %s is left\n%s", way.name, p.ContainerID, r.standing(t))
+				}
+			}
+			agent.Stop(syscall.SIGTERM, patience)
+			if got := r.Try(t, append([]string{way.to.agent}, r.Command("cleanup")[1:]...)...); got.Code != 0 {
+				t.Errorf("%s: cleanup: exit %d\n%s", way.name, got.Code, got.Stderr)
+			}
+			if rules := r.rules(t); rules != "" {
+				t.Errorf("%s: left\n%s", way.name, rules)
+			}
+		}
+	})
+}
