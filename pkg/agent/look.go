@@ -145,6 +145,9 @@ func podsOf(o Options, n *node.Node, view node.View, network string, s policy.Se
 	unknown(status.PartRecords, err)
 	out, err := n.OptedOut()
 	unknown(status.PartRecords, err)
+	direct, err := n.Bypassing()
+	unknown(status.PartRecords, err)
+	pods.Bypassing = listed(direct)
 	known, err := o.Cache.List()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -33,10 +33,15 @@ func (r *rig) call(t *testing.T, by release, verb string, p *pod) {
 	}
 }
 
+// commandOf is a command line that both releases know.
+func (r *rig) commandOf(by release, verb string, args ...string) []string {
+	return append([]string{by.agent, verb, "--config", r.Config, "--state-dir", r.StateDir, "--data-dir", r.DataDir, "--backend", r.Choice}, args...)
+}
+
 // run starts the agent of a release and waits for its rules.
 func (r *rig) run(t *testing.T, by release) *netnstest.Process {
 	t.Helper()
-	agent := r.Start(t, netnstest.Cmd{Args: append([]string{by.agent}, r.Command("run")[1:]...)})
+	agent := r.Start(t, netnstest.Cmd{Args: r.commandOf(by, "run", "--cni-cache-dir", r.CacheDir, "--cni-conf-dir", r.ConfDir)})
 	r.eventually(t, agent, "ready", func() bool { status, _ := r.Probe("/readyz"); return status == http.StatusOK })
 	return agent
 }
@@ -85,7 +90,7 @@ func TestUpgradeAndRollBack(t *testing.T) {
 				}
 			}
 			agent.Stop(syscall.SIGTERM, patience)
-			if got := r.Try(t, append([]string{way.to.agent}, r.Command("cleanup")[1:]...)...); got.Code != 0 {
+			if got := r.Try(t, r.commandOf(way.to, "cleanup")...); got.Code != 0 {
 				t.Errorf("%s: cleanup: exit %d\n%s", way.name, got.Code, got.Stderr)
 			}
 			if rules := r.rules(t); rules != "" {

@@ -53,11 +53,8 @@ func (n *Node) adoptOne(a attachment.Attachment) (adopted bool, err error) {
 		return false, nil
 	}
 	if a.Bypass = n.bypassing(a); a.Bypass != "" {
-		if !n.optOuts.Has(id) {
-			n.log.Warn("no rule for this attachment: "+attachment.Bypassing(a.Bypass), "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
-			err = n.optOuts.Put(a)
-		}
-		return false, err
+		n.log.Warn("no rule for this attachment: "+attachment.Bypassing(a.Bypass), "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
+		return false, n.optOuts.Put(a)
 	}
 	if err := n.records.Put(a); err != nil {
 		return false, fmt.Errorf("record an adopted pod: %w", err)

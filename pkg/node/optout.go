@@ -6,8 +6,9 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 )
 
-// optOutsDir holds a record for each attachment that is not to be masqueraded, or cannot be because its packets do not pass the node, so that people can be told of it. It is beside the
-// attachments and not among them: a release that does not know of opt-outs would give them rules.
+// optOutsDir holds a record for each attachment that is not to be masqueraded, or cannot be because its packets do not pass the
+// node, so that people can be told of it. It is beside the attachments and not among them: a release that does not know of such
+// records would give them rules.
 const optOutsDir = "opted-out"
 
 // OptOut is Detach for a pod that stays and is not to be masqueraded. It is recorded without a rule; that the record could not be

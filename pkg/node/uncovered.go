@@ -30,9 +30,12 @@ func (n *Node) Unrecorded(attachments []attachment.Attachment) []attachment.Atta
 	})
 }
 
-// adoptable reports whether a pod that the runtime knows lives and is not on record.
+// adoptable reports whether a pod that the runtime knows lives and is not on record, be it as one that cannot be masqueraded.
 func (n *Node) adoptable(a attachment.Attachment) bool {
 	id := a.ID()
+	if direct, err := n.optOuts.Get(id); err == nil && direct.Bypass != "" {
+		return false
+	}
 	return !n.records.Has(id) && !n.isDeleted(id) && a.NetNS.Path != "" && a.NetNS.Alive()
 }
 
