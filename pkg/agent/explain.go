@@ -70,9 +70,10 @@ func explainer(o Options, f inForce) explain.Node {
 	n := newNode(o, discard())
 	records, recordsErr := n.Records()
 	optedOut, optedOutErr := n.OptedOut()
+	bypassing, _ := n.Bypassing() // the same records
 	e := explain.Node{
 		Policy: f.policy, ConfigErr: f.configErr, Host: o.HostRoot,
-		Attachments: records, OptedOut: optedOut, RecordsErr: errors.Join(recordsErr, optedOutErr),
+		Attachments: records, OptedOut: optedOut, Bypassing: bypassing, RecordsErr: errors.Join(recordsErr, optedOutErr),
 	}
 	// The policy tells what flags it was made with, which are not those of a command that has none.
 	o.Config.EnableIPv6 = f.policy.Settings.IPv6

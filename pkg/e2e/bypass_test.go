@@ -39,6 +39,12 @@ func TestStatusOfBypassingPods(t *testing.T) {
 		if len(s.Pods.Bypassing) != 2 || len(s.Pods.Attached) != 1 || len(s.Pods.Uncovered) != 0 || len(s.Pods.OptedOut) != 0 || len(s.Drift) != 0 {
 			t.Errorf("%+v, drift %+v", s.Pods, s.Drift)
 		}
+		for _, source := range []string{"192.0.2.50", "192.0.2.51"} {
+			got := r.Agent(t, "explain", "--src", source, "--dst", r.Internet.IPv4.String(), "--output", "json").Stdout
+			if !strings.Contains(got, `"bypasses-node"`) || !strings.Contains(got, `"verdict": "keep"`) {
+				t.Errorf("explain says of %s: %s", source, got)
+			}
+		}
 		if standing := r.standing(t); strings.Contains(standing, "192.0.2.5") {
 			t.Errorf("a rule that no packet meets:\n%s", standing)
 		}

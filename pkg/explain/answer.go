@@ -77,6 +77,7 @@ type What string
 const (
 	NotAttached      What = "not-attached"
 	OptedOut         What = "opted-out"
+	BypassesNode     What = "bypasses-node"
 	FamilyOff        What = "ipv6-off"
 	LocalDestination What = "local-destination"
 	Multicast        What = "multicast"
@@ -104,7 +105,7 @@ const (
 // Obstacles lists the kinds, for the reference.
 func Obstacles() []What {
 	return []What{
-		NotAttached, OptedOut, FamilyOff, LocalDestination, Multicast, ConfigBad, NoBackend, RootMissing, ChainMissing, ChainEmpty, PodMissing, RulesDiffer,
+		NotAttached, OptedOut, BypassesNode, FamilyOff, LocalDestination, Multicast, ConfigBad, NoBackend, RootMissing, ChainMissing, ChainEmpty, PodMissing, RulesDiffer,
 		OtherNAT, OtherAccept, OtherDrop, Untracked, NotFollowed, Connection, ForwardingOff, NoRoute, NoAddress,
 	}
 }

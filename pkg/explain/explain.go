@@ -33,6 +33,7 @@ type Node struct {
 
 	Attachments []attachment.Attachment
 	OptedOut    []attachment.Attachment
+	Bypassing   []attachment.Attachment // their packets do not pass the node
 	Runtime     []attachment.Attachment // those that the container runtime knows, for their names
 
 	RecordsErr error // why some of them may be missing
@@ -134,6 +135,12 @@ func (n Node) where(a *Answer, j Judgement) {
 
 // refusals are why the policy does not apply to the packet.
 func (n Node) refusals(a *Answer, q Question, j Judgement) {
+	for _, direct := range n.Bypassing {
+		if slices.Contains(direct.Addresses, q.Source) {
+			a.obstacle(BypassesNode, "%s", attachment.Bypassing(direct.Bypass))
+			return
+		}
+	}
 	switch j.cause {
 	case familyOff:
 		a.obstacle(FamilyOff, "%s is off: start the agent with --enable-ipv6 to masquerade it", q.family())

@@ -47,7 +47,7 @@ func (n Node) resolve(q *Question) error {
 
 // everybody is every attachment that is known: those on record first.
 func (n Node) everybody() []attachment.Attachment {
-	return slices.Concat(n.Attachments, n.OptedOut, n.Runtime)
+	return slices.Concat(n.Attachments, n.OptedOut, n.Bypassing, n.Runtime)
 }
 
 // named finds the name of the pod that has an address, which a record made by an older plugin does not have.
