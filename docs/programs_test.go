@@ -60,7 +60,8 @@ func fold(text string) string {
 }
 
 // agentMetrics and installerMetrics are what the programs describe; a scrape gives away nothing else.
-func agentMetrics(*testing.T) string     { return metrics(agent.MetricsPrefix, agent.Metrics()) }
+func agentMetrics(*testing.T) string { return metrics(agent.MetricsPrefix, agent.Metrics()) }
+
 func installerMetrics(*testing.T) string { return metrics(install.MetricsPrefix, install.Metrics()) }
 
 func metrics(prefix string, families []probes.Family) string {

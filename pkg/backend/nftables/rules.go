@@ -71,8 +71,7 @@ func chainRules(s policy.Settings, families []policy.Family, keep map[policy.Fam
 
 // localRule keeps the address of what is bound for the node itself.
 func localRule(s policy.Settings, match ...piece) nfnl.Rule {
-	pieces := append(match, addressType(unix.NFT_CMP_EQ, "local"), counter(), giveBack())
-	return newRule(s.Chain, localComment, pieces...)
+	return newRule(s.Chain, localComment, slices.Concat(match, []piece{addressType(unix.NFT_CMP_EQ, "local"), counter(), giveBack()})...)
 }
 
 // keepRule looks into one of the sets of destinations.
