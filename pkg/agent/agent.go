@@ -48,6 +48,8 @@ func (p Program) Commands() *cobra.Command {
 			func(f *flags) { f.kernel().places().output() }, p.check),
 		command("explain", "follow a packet from --src POD to --dst ADDRESS[:PORT]: verdict, reason, rule, and what is in the way",
 			func(f *flags) { f.kernel().places().output().packet() }, p.explain),
+		command("who ADDRESS:PORT", "name the pod behind a source address and port of this node; exit status 1 when none is found",
+			func(f *flags) { f.kernel().output().connection().translationFile() }, p.who),
 		command("cleanup", "remove everything managed by ip-masq from this node",
 			func(f *flags) { f.kernel().dryRun() }, p.cleanup),
 		command("uninstall", "take plugin, entry, rules and records off this node, when no pod needs them any more, and stay",

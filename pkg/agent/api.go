@@ -23,6 +23,7 @@ func (d *daemon) api() http.Handler {
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { socket.Answer(w, d.status.get()) })
 	mux.HandleFunc("GET /v1/attachments", d.serveAttachments)
+	mux.HandleFunc("GET /v1/who", d.serveWho)
 	mux.HandleFunc("POST /v1/sync", d.serveSync)
 	mux.HandleFunc("GET /v1/explain", d.serveExplain)
 	return mux
@@ -57,6 +58,8 @@ func (d *daemon) describe() status.Status {
 	if !state.LastSync.IsZero() {
 		s.Daemon.LastSync = syncOf(state.LastSync, state.SyncError)
 	}
+	records, _ := d.node.Records() // what cannot be read has no name
+	s.Ports = withNames(d.ports.current(), records)
 	s.Repairs = &status.Repairs{Total: state.Repairs, Last: append([]status.Repair{}, state.LastRepairs...)}
 	return s
 }

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/probes"
 	"github.com/ip-masq/ip-masq-cni/pkg/status"
+	"github.com/ip-masq/ip-masq-cni/pkg/translog"
 	"github.com/ip-masq/ip-masq-cni/pkg/version"
 )
 
@@ -63,6 +65,8 @@ type daemon struct {
 	conflicts *background[conflictSearch]
 	traffic   *background[struct{}]
 
+	ports        *portWatch
+	translations atomic.Pointer[translog.Logger] // nil: no log
 	syncRequests chan syncRequest
 	status       shared[status.Status]
 
@@ -98,11 +102,14 @@ func (p Program) run(o Options, _ []string) error {
 		return err
 	}
 	_, _ = d.load() // so that there is something to answer with
+	go d.ports.run(ctx)
+	logged := d.logTranslations(ctx, p.Stdout)
 	ended := make(chan struct{})
 	go func() { defer close(ended); d.listen(ctx) }()
 	log.Info("starting", "version", version.String(), "config", o.Config.Path, "backend", o.Backend, "sources", o.Settings.Sources)
 	d.loop(ctx, o.Config.Path)
 	<-ended
+	logged()
 	log.Info("stopping; the rules stay in place")
 	return nil
 }
@@ -116,7 +123,10 @@ func newDaemon(ctx context.Context, o Options, log *slog.Logger) *daemon {
 		state:  State{Since: time.Now(), RepairsBy: map[RepairKind]int{}},
 	}
 	d.status.compute = d.describe
+	d.ports = &portWatch{settings: func() policy.Settings { return d.State().Policy.Settings }, log: log}
 	d.metrics = newInstruments(d.health, o.HostRoot, n, d.State)
+	d.metrics.OnScrape(d.ports.tell)
+	d.metrics.OnScrape(d.tellTranslations)
 	reporter := &conflictReporter{options: o, log: log, found: d.metrics.foundConflicts}
 	d.conflicts = startBackground(ctx, reporter.search, newest)
 	ended := d.metrics.Counter("connections_ended_total")

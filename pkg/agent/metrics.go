@@ -43,6 +43,10 @@ func Metrics() []probes.Family {
 		probes.Family{Name: "conntrack_drops_total", Type: probes.Counter, Help: "Packets dropped since the kernel booted because connection tracking failed, such as with a full table."},
 		probes.Family{Name: "conntrack_early_drops_total", Type: probes.Counter, Help: "Connections that the kernel gave up since it booted to make room for others."},
 		probes.Family{Name: "conntrack_clash_resolved_total", Type: probes.Counter, Help: "Connections that two packets made at the same time since the kernel booted, and that became one."},
+		probes.Family{Name: "source_port_usage_ratio", Type: probes.Gauge, Help: "The share of its source ports that the destination with the fewest free ones takes, from 0 to 1. Status names it, and the pods."},
+		probes.Family{Name: "source_port_busy_destinations", Type: probes.Gauge, Labels: []string{"above"}, Help: "Destinations that take more than a share of their source ports: 0.5, 0.8 or 0.95."},
+		probes.Family{Name: "translation_log_lines_total", Type: probes.Counter, Help: "Lines written to the translation log."},
+		probes.Family{Name: "translation_log_lost_total", Type: probes.Counter, Help: "Lines of the translation log that the disk did not take, and times that the kernel dropped events of connections, which a list of its table makes up for."},
 	)
 }
 

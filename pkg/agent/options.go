@@ -19,6 +19,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/flows"
 	"github.com/ip-masq/ip-masq-cni/pkg/paths"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/translog"
 )
 
 // Options are the flags, those of the Kubernetes agent first.
@@ -42,8 +43,10 @@ type Options struct {
 	asked          url.Values       // the same for the daemon
 	Ranges         []config.Range   // that should keep their source, by flags of lint
 
-	given  []string          // names of the flags on the command line
-	values map[string]string // of the policyFlags that the command has, by name
+	given        []string          // names of the flags on the command line
+	values       map[string]string // of the policyFlags that the command has, by name
+	Who          translog.Query    // for who
+	Translations translog.Options
 }
 
 // Given reports whether a flag is on the command line.
@@ -72,10 +75,13 @@ type flags struct {
 	strict bool
 
 	src, dst, proto string
+
+	at      string // of who
+	logSize int    // MiB
 }
 
 func newFlags(set *pflag.FlagSet) *flags {
-	f := &flags{set: set, Options: Options{Settings: policy.DefaultSettings()}}
+	f := &flags{set: set, Options: Options{Settings: policy.DefaultSettings()}, logSize: defaultLogSize}
 	set.BoolVar(&f.Config.AllReserved, "nomasq-all-reserved-ranges", false, "also keep the pod's address to the other reserved ranges (RFC 5735) where the IPv4 defaults are in force")
 	set.BoolVar(&f.Settings.IPv6, "enable-ipv6", false, "masquerade IPv6 too")
 	set.BoolVar(&f.strict, "strict-config", true, "refuse unknown, misspelt and repeated keys instead of warning of them")
@@ -114,6 +120,39 @@ func (f *flags) syncing() *flags {
 
 func (f *flags) daemon() *flags {
 	cli.Address(f.set, &f.MetricsAddress, "metrics-bind-address", paths.AgentAddress, "`address` for /livez, /healthz, /readyz and /metrics; empty serves nothing")
+	f.translationFile()
+	f.set.BoolVar(&f.Translations.Starts, "translation-log-starts", false, "log the start of a connection, too")
+	f.set.IntVar(&f.logSize, "translation-log-max-size", defaultLogSize, "begin another file when the log has so many `MiB`")
+	f.set.Func("translation-log-exclude", "`prefix` of destinations that are not logged; may be given several times", func(text string) error {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil || prefix != prefix.Masked() {
+			return fmt.Errorf("want a prefix without host bits, such as 198.51.100.0/24")
+		}
+		f.Translations.Exclude = append(f.Translations.Exclude, prefix)
+		return nil
+	})
+	return f
+}
+
+// The bounds of the translation log.
+const (
+	defaultLogSize  = 100
+	defaultLogFiles = 5
+	maxLogSize      = 1 << 20 // 1 TiB
+)
+
+// translationFile adds the flags by which a translation log is found.
+func (f *flags) translationFile() *flags {
+	f.set.StringVar(&f.Translations.Path, "translation-log", "", "`file` with one JSON line for each masqueraded connection of a pod at its end, - for stdout; empty writes none")
+	f.set.IntVar(&f.Translations.MaxFiles, "translation-log-max-files", defaultLogFiles, "keep so many `files` of the log")
+	return f
+}
+
+// connection adds what who asks about.
+func (f *flags) connection() *flags {
+	f.set.StringVar(&f.Who.Proto, "proto", "", "`protocol` of the connection, such as tcp or udp (default: any)")
+	f.set.StringVar(&f.dst, "dst", "", "`address` that the connection goes to, with or without :PORT (default: any)")
+	f.set.StringVar(&f.at, "at", "", "`time` at which it was open, as 2026-01-31T12:00:00Z (default: now, and otherwise the last that was logged)")
 	return f
 }
 
@@ -184,9 +223,32 @@ func (f *flags) finish() error {
 	if f.HostRoot != "" && !f.Given("cni-bin-dir") {
 		f.BinDir = filepath.Join(string(f.HostRoot), paths.CNIBinDir)
 	}
+	if err := f.translations(); err != nil {
+		return err
+	}
+	if f.set.Lookup("at") != nil {
+		var err error
+		f.Who.Dst, f.Who.DstPort, f.Who.At, err = parseWho(f.dst, f.at)
+		return err
+	}
 	if f.set.Lookup("src") != nil {
 		return f.question()
 	}
+	return nil
+}
+
+// translations checks the bounds of the translation log.
+func (f *flags) translations() error {
+	if f.set.Lookup("translation-log") == nil {
+		return nil
+	}
+	if f.logSize < 1 || f.logSize > maxLogSize {
+		return fmt.Errorf("--translation-log-max-size %d: want a number of MiB between 1 and %d", f.logSize, maxLogSize)
+	}
+	if f.Translations.MaxFiles < 1 || f.Translations.MaxFiles > 1000 {
+		return fmt.Errorf("--translation-log-max-files %d: want a number of files between 1 and 1000", f.Translations.MaxFiles)
+	}
+	f.Translations.MaxSize = int64(f.logSize) << 20
 	return nil
 }
 

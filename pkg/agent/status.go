@@ -73,8 +73,13 @@ func (p Program) ask(ctx context.Context, o Options) status.Status {
 	if err != nil {
 		_, _ = fmt.Fprintf(p.Stderr, "ip-masq-agent: %v\n", err)
 	}
-	s = look(ctx, o, p.inForce(o))
+	f := p.inForce(o)
+	s = look(ctx, o, f)
 	s.Daemon = daemon
+	if report, err := samplePorts(f.policy.Settings); err == nil {
+		records, _ := newNode(o, discard()).Records() // what cannot be read has no name
+		s.Ports = withNames(report, records)
+	}
 	return s
 }
 

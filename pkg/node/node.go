@@ -85,7 +85,7 @@ func New(o Options) *Node {
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
-	n.records = attachment.Store{Dir: filepath.Join(n.stateDir, "attachments")}
+	n.records = attachment.Store{Dir: RecordsDir(n.stateDir)}
 	n.optOuts = attachment.Store{Dir: filepath.Join(n.stateDir, optOutsDir)}
 	return n
 }
@@ -130,3 +130,6 @@ type recordList struct {
 	at      time.Time
 	records []attachment.Attachment
 }
+
+// RecordsDir is where the records of attachments are.
+func RecordsDir(stateDir string) string { return filepath.Join(stateDir, "attachments") }

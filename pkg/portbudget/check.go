@@ -43,7 +43,7 @@ func (p Pod) String() string {
 	if p.Name == "" {
 		return fmt.Sprintf("%s (%d)", p.Src, p.Taken)
 	}
-	return fmt.Sprintf("%s/%s at %s (%d)", p.Namespace, p.Name, p.Src, p.Taken)
+	return fmt.Sprintf("%s at %s (%d)", p.Pod, p.Src, p.Taken)
 }
 
 func endpoint(addr string, port uint16) string {

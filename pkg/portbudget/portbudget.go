@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/conntrack"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
@@ -46,12 +47,11 @@ type Destination struct {
 	Pods       []Pod      `json:"pods"` // that take most of them
 }
 
-// Pod is who takes ports. Namespace and Name are empty where only the address is known.
+// Pod is who takes ports. Its name is empty where only the address is known.
 type Pod struct {
-	Namespace string     `json:"namespace"`
-	Name      string     `json:"name"`
-	Src       netip.Addr `json:"src"`
-	Taken     int        `json:"taken"`
+	attachment.Pod
+	Src   netip.Addr `json:"src"`
+	Taken int        `json:"taken"`
 }
 
 // protocols have ports.
@@ -246,15 +246,19 @@ func (s *Sampler) podsOf(places []int32) [][]Pod {
 	return all
 }
 
-// The shortest time between two samples, and how many times a sample's CPU lies between them at least: 0.5 % of one core.
+// How often samples are taken: by themselves every 15 s, when somebody asks every second, and never so often that they take more
+// than 0.5 % of one core, which is 200 times the CPU of one.
 const (
-	shortest = 15 * time.Second
+	interval = 15 * time.Second
+	shortest = time.Second
 	costs    = 200
 )
 
-// Next returns how long to wait after a sample: 15 s, and more on a node with so many connections that a sample every 15 s would
-// take more than 0.5 % of one core.
-func (r Report) Next() time.Duration { return max(shortest, costs*r.Took) }
+// Next returns how long to wait for the next sample where nobody asks.
+func (r Report) Next() time.Duration { return max(interval, costs*r.Took) }
+
+// Fresh reports whether a sample is too young for another one.
+func (r Report) Fresh() bool { return time.Since(r.Time) < max(shortest, costs*r.Took) }
 
 // threadTime is the CPU that the calling thread used, of which the kernel's part is most of a sample.
 func threadTime() time.Duration {

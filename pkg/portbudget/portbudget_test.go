@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/portbudget"
@@ -44,6 +45,11 @@ func TestNext(t *testing.T) {
 		if got := (portbudget.Report{Took: took}).Next(); got != want {
 			t.Errorf("%v: %v, want %v", took, got, want)
 		}
+		for age, fresh := range map[time.Duration]bool{0: true, want + time.Second: false} {
+			if got := (portbudget.Report{Took: took, Time: time.Now().Add(-age)}).Fresh(); got != fresh {
+				t.Errorf("%v, taken %v ago: fresh is %v", took, age, got)
+			}
+		}
 	}
 }
 
@@ -53,7 +59,7 @@ func TestCheck(t *testing.T) {
 		return portbudget.Report{Destinations: []portbudget.Destination{{
 			Proto: "tcp", Translated: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("2001:db8::2"), DstPort: 443,
 			Taken: taken, Usable: 100, Share: float64(taken) / 100,
-			Pods: []portbudget.Pod{{Namespace: "shop", Name: "cart-0", Src: netip.MustParseAddr("10.244.0.5"), Taken: taken}},
+			Pods: []portbudget.Pod{{Pod: attachment.Pod{Namespace: "shop", Name: "cart-0"}, Src: netip.MustParseAddr("10.244.0.5"), Taken: taken}},
 		}}}
 	}
 	for taken, want := range map[int]string{

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/portbudget"
 )
 
 // Checks is the document of `ip-masq-agent check`.
@@ -265,15 +266,15 @@ func (j *judge) conntrack() {
 // ports is no question where nobody measures.
 func (j *judge) ports() {
 	const id = "ports-room"
-	if j.Ports == nil || j.Ports.Highest == nil {
+	if j.Ports == nil {
 		return
 	}
-	share := *j.Ports.Highest
-	if status := room(share); status != OK {
-		j.bad(id, status, "give the node more source addresses, or spread the pods", "the busiest destination takes %.0f %% of the source ports", 100*share)
+	status, message, fix := portbudget.Check(*j.Ports)
+	if status == OK {
+		j.ok(id, "%s", message)
 		return
 	}
-	j.ok(id, "the busiest destination takes %.0f %% of the source ports", 100*share)
+	j.bad(id, status, fix, "%s", message)
 }
 
 // why is the error of a part that could not be looked at, after a colon.

@@ -13,6 +13,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/conflicts"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/portbudget"
 )
 
 // APIVersion is that of every document. It changes with every change that a program could misread; keys may be added.
@@ -31,7 +32,7 @@ type Status struct {
 	Conflicts  []conflicts.Conflict `json:"conflicts"`
 	Repairs    *Repairs             `json:"repairs"` // null without a daemon
 	Counters   []Counter            `json:"counters"`
-	Ports      *Ports               `json:"ports"` // null: not measured
+	Ports      *portbudget.Report   `json:"ports"` // null: not measured
 	Node       Node                 `json:"node"`
 	Unknown    []Unknown            `json:"unknown"`
 }
@@ -163,20 +164,6 @@ type Counter struct {
 	Packets uint64          `json:"packets"`
 	Bytes   uint64          `json:"bytes"`
 	Rule    string          `json:"rule"`
-}
-
-// Ports is how much of the source ports towards one destination is in use.
-type Ports struct {
-	Highest      *float64      `json:"highest"` // share of the busiest destination
-	Destinations []Destination `json:"destinations"`
-}
-
-// Destination is one address and port that many pods talk to.
-type Destination struct {
-	Destination netip.AddrPort `json:"destination"`
-	Proto       string         `json:"proto"`
-	Used        int            `json:"used"`
-	Ratio       float64        `json:"ratio"`
 }
 
 // Node is what the kernel says about forwarding and tracked connections.

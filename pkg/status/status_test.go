@@ -9,6 +9,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/conflicts"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/portbudget"
 )
 
 func to[T any](v T) *T { return &v }
@@ -69,9 +70,9 @@ func TestJudge(t *testing.T) {
 		"forwarding of IPv6 is off":   {func(s *Status) { s.Node.IPForward[policy.IPv6] = false }, "", 0},
 		"many connections":            {func(s *Status) { s.Node.Conntrack = to(800) }, "conntrack-room warn", 3},
 		"all connections":             {func(s *Status) { s.Node.Conntrack = to(950) }, "conntrack-room fail", 1},
-		"some ports":                  {func(s *Status) { s.Ports = &Ports{Highest: to(0.79)} }, "", 0},
-		"many ports":                  {func(s *Status) { s.Ports = &Ports{Highest: to(0.80)} }, "ports-room warn", 3},
-		"all ports":                   {func(s *Status) { s.Ports = &Ports{Highest: to(0.95)} }, "ports-room fail", 1},
+		"some ports":                  {func(s *Status) { s.Ports = ports(0.79) }, "", 0},
+		"many ports":                  {func(s *Status) { s.Ports = ports(0.80) }, "ports-room warn", 3},
+		"all ports":                   {func(s *Status) { s.Ports = ports(0.95) }, "ports-room fail", 1},
 	} {
 		s := healthy()
 		c.wrong(&s)
@@ -133,4 +134,9 @@ func TestAgeAndSize(t *testing.T) {
 			t.Errorf("%d: %s, want %s", n, got, want)
 		}
 	}
+}
+
+// ports is a report whose busiest destination takes a share of its ports.
+func ports(share float64) *portbudget.Report {
+	return &portbudget.Report{Highest: share, Destinations: []portbudget.Destination{{Taken: int(100 * share), Usable: 100, Share: share}}}
 }

@@ -101,6 +101,7 @@ func (s Status) Print(to io.Writer, style Style) {
 	s.printPods(p)
 	s.printConflicts(p)
 	s.printRepairs(p)
+	s.printPorts(p)
 	for _, u := range s.Unknown {
 		p.row("unknown", yellow, "%s: %s", u.Part, u.Error)
 	}
