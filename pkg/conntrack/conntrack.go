@@ -84,7 +84,7 @@ const (
 
 // The messages of ctnetlink.
 const (
-	msgNew        = unix.NFNL_SUBSYS_CTNETLINK<<8 | 0
+	msgNew        = unix.NFNL_SUBSYS_CTNETLINK << 8
 	msgGet        = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
 	msgDelete     = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
 	msgGetStatsPC = unix.NFNL_SUBSYS_CTNETLINK<<8 | 4
@@ -218,7 +218,7 @@ func (s *socket) close() { _ = unix.Close(s.fd) }
 func (s *socket) receive() ([]byte, error) {
 	for {
 		n, err := unix.Read(s.fd, s.buffer)
-		if err == unix.EINTR { //nolint:errorlint // a system call's own return value
+		if err == unix.EINTR {
 			continue
 		}
 		return s.buffer[:max(n, 0)], err

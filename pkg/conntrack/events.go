@@ -17,7 +17,7 @@ const (
 	Ended
 )
 
-// ErrLost: the kernel had more events than the socket has room for, and dropped some. Reading goes on.
+// ErrLost says that the kernel had more events than the socket has room for, and dropped some. Reading goes on.
 var ErrLost = errors.New("the kernel dropped events of connections")
 
 // Events reports connections whose source is translated, as they begin and end. It is not for concurrent use.

@@ -9,7 +9,7 @@ func (s Status) printPorts(p page) {
 		return
 	}
 	if s.Ports.Highest < busyPorts {
-		p.row("ports", "", "no destination takes 1 %% of its source ports; %s translated", count(s.Ports.Connections, "connection"))
+		p.row("ports", "", "%s", "no destination takes 1 % of its source ports")
 		return
 	}
 	label := "ports"
