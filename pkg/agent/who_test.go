@@ -107,6 +107,10 @@ func TestWho(t *testing.T) {
 		r.wantAnswer(t, "no daemon", "shop/first c-first udp "+to+" open from conntrack", before)
 		log := filepath.Join(t.TempDir(), "translations")
 		daemon := r.Start(t, netnstest.Cmd{Args: r.Command("run", "--metrics-bind-address", "", "--translation-log", log)})
+		netnstest.Eventually(t, 10*time.Second, "the daemon listens", func() bool {
+			_, err := os.Stat(filepath.Join(r.StateDir, "agent.sock"))
+			return err == nil
+		})
 		r.wantAnswer(t, "beside a daemon", "shop/first c-first udp "+to+" open from conntrack", before, "--dst", to, "--proto", "udp")
 		during := seen("tcp")
 		r.wantAnswer(t, "beside a daemon", "shop/first c-first tcp "+to+" open from conntrack", during)
