@@ -14,12 +14,12 @@ const (
 // Check judges a report for `ip-masq-agent check`: status is "ok", "warn" or "fail".
 func Check(r Report) (status, message, fix string) {
 	if len(r.Destinations) == 0 {
-		return "ok", "no source port is in use by masqueraded connections", ""
+		return "ok", "no destination takes more than 0 % of its source ports", ""
 	}
 	busiest := r.Destinations[0]
 	message = fmt.Sprintf("%d of %d source ports (%.0f %%) are taken towards %s", busiest.Taken, busiest.Usable, 100*busiest.Share, busiest)
 	if busiest.Share < warnFrom {
-		return "ok", message, ""
+		return "ok", fmt.Sprintf("no destination takes more than %.0f %% of its source ports", 100*busiest.Share), ""
 	}
 	status = "warn"
 	if busiest.Share >= failFrom {

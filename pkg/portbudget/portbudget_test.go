@@ -63,7 +63,7 @@ func TestCheck(t *testing.T) {
 		}}}
 	}
 	for taken, want := range map[int]string{
-		79: "ok: 79 of 100 source ports (79 %) are taken towards tcp [2001:db8::2]:443 from 192.0.2.1",
+		79: "ok: no destination takes more than 79 % of its source ports",
 		80: "warn: 80 of 100 source ports (80 %) are taken towards tcp [2001:db8::2]:443 from 192.0.2.1; most of them by shop/cart-0 at 10.244.0.5 (80)",
 		95: "fail: 95 of 100 source ports (95 %) are taken towards tcp [2001:db8::2]:443 from 192.0.2.1; new connections there fail or are about to; most of them by shop/cart-0 at 10.244.0.5 (95)",
 	} {
