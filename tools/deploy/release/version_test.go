@@ -79,7 +79,7 @@ func TestBuild(t *testing.T) {
 	c := checkout{t, dirs[0]}
 	for _, line := range []string{
 		"bin/ip-masq-agent --version: ip-masq-agent v1.2.3", "bin/ip-masq-installer --version: ip-masq-installer v1.2.3",
-		"bin/ip-masq --version: CNI ip-masq plugin v1.2.3",
+		"bin/ip-masq --version: ip-masq v1.2.3",
 	} {
 		command, want, _ := strings.Cut(line, ": ")
 		if got := c.run("sh", "-c", command+" 2>&1"); !strings.Contains(got, want) {
