@@ -210,7 +210,7 @@ func (a *arguments) atInterface() match {
 // firstIs is what connection tracking says of the first packet of a connection whose destination was not translated. Ahead of
 // connection tracking it says nothing.
 func (a *arguments) firstIs(state, value string) (match, bool) {
-	return match{constant(slices.Contains(strings.Split(value, ","), state))}, a.hook == afterRouting
+	return match{constant(slices.Contains(strings.Split(value, ","), state))}, a.hook != beforeTracking
 }
 
 // memberOf knows sets of addresses; those of addresses with ports, or of two addresses, are not understood.
@@ -227,6 +227,9 @@ func memberOf(set, directions string) match {
 // translating are the targets that give a packet another source.
 var translating = []string{"MASQUERADE", "SNAT", "NETMAP"}
 
+// redirecting are the targets that give a packet another destination.
+var redirecting = []string{"DNAT", "REDIRECT"}
+
 // plainTargets are extensions that may stand without an option and so look like chains.
 var plainTargets = []string{"LOG", "NFLOG", "TRACE", "QUEUE", "NFQUEUE", "AUDIT"}
 
@@ -236,6 +239,11 @@ func (a *arguments) act(goes bool, target []string) {
 	case slices.Contains(translating, target[0]):
 		a.action, a.masquerades = translate, target[0] == "MASQUERADE"
 		if len(target) > 2 && target[0] == "SNAT" && target[1] == "--to-source" {
+			a.to = singleAddress(target[2])
+		}
+	case slices.Contains(redirecting, target[0]):
+		a.action = redirect
+		if len(target) > 2 && target[1] == "--to-destination" {
 			a.to = singleAddress(target[2])
 		}
 	case target[0] == "ACCEPT":

@@ -32,6 +32,7 @@ type hook int
 const (
 	afterRouting   hook = iota // chains of type nat, where sources are translated
 	beforeTracking             // chains ahead of connection tracking, where a packet can be kept from it
+	beforeRouting              // chains of type nat, where destinations are translated; only a single packet is followed there
 )
 
 // trackingPriority is where connection tracking looks at a packet (NF_IP_PRI_CONNTRACK).
@@ -42,6 +43,8 @@ func hookOf(c nfnl.Chain) (hook, bool) {
 	switch {
 	case c.Type == "nat" && c.Hook == unix.NF_INET_POST_ROUTING:
 		return afterRouting, true
+	case c.Type == "nat" && c.Hook == unix.NF_INET_PRE_ROUTING:
+		return beforeRouting, true
 	case c.Type == "filter" && c.Hook == unix.NF_INET_PRE_ROUTING && c.Priority < trackingPriority:
 		return beforeTracking, true
 	}
@@ -59,6 +62,7 @@ var xtables = []struct {
 }{
 	{"nat", "POSTROUTING", afterRouting, 100},
 	{"raw", "PREROUTING", beforeTracking, -300},
+	{"nat", "PREROUTING", beforeRouting, -100},
 }
 
 // nativeChain is a base chain of nf_tables.
@@ -73,13 +77,26 @@ func (c nativeChain) ofIPTables(table, chain string) bool {
 	return c.family != unix.NFPROTO_INET && c.Table == table && c.Name == chain
 }
 
-// bases lists the base chains to look at: iptables' by variant, table and family, then the native ones, that of ip-masq's own
-// table only where it is asked for.
-func (q Query) bases(own bool, families ...policy.Family) ([]base, error) {
+// byXtables reports whether the chain is one of xtables.
+func (c nativeChain) byXtables() bool {
+	for _, x := range xtables {
+		if c.ofIPTables(x.table, x.chain) {
+			return true
+		}
+	}
+	return false
+}
+
+// bases lists the base chains to look at: iptables' by variant, table and family, then the native ones, and to follow a
+// single packet those of ip-masq's own table and those that translate destinations.
+func (q Query) bases(follow bool, families ...policy.Family) ([]base, error) {
 	native, err := nativeChains()
 	var bases []base
 	for _, kind := range []backend.Kind{backend.IPTablesNFT, backend.IPTablesLegacy} {
 		for _, x := range xtables {
+			if x.hook == beforeRouting && !follow {
+				continue
+			}
 			for _, family := range families {
 				// Without the chain a look at iptables-nft is not worth a process. iptables-legacy costs none where the table is unused.
 				there := slices.ContainsFunc(native, func(c nativeChain) bool {
@@ -94,7 +111,7 @@ func (q Query) bases(own bool, families ...policy.Family) ([]base, error) {
 		}
 	}
 	for _, c := range native {
-		if c.ofIPTables("nat", "POSTROUTING") || c.ofIPTables("raw", "PREROUTING") || !own && c.family == unix.NFPROTO_INET && c.Table == ownTable {
+		if c.byXtables() || !follow && (c.hook == beforeRouting || c.family == unix.NFPROTO_INET && c.Table == ownTable) {
 			continue
 		}
 		for _, family := range families {

@@ -109,7 +109,7 @@ func native32(value uint32) []byte { return binary.NativeEndian.AppendUint32(nil
 
 // tracking is what connection tracking says of the first packet of a connection whose destination was not translated.
 func (r *reading) tracking(e nfnl.Attributes) field {
-	if r.hook != afterRouting {
+	if r.hook == beforeTracking {
 		return field{}
 	}
 	const stateNew = 1 << 3 // NF_CT_STATE_BIT(IP_CT_NEW)

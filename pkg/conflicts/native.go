@@ -126,10 +126,14 @@ func (r *reading) expression(name string, e nfnl.Attributes) {
 		r.masquerades = true
 		r.act(translate, "masquerade")
 	case "nat":
+		r.to = r.addressAt(e)
 		if e.Uint32(unix.NFTA_NAT_TYPE) == unix.NFT_NAT_SNAT {
-			r.to = r.addressAt(e)
 			r.act(translate, "snat")
+		} else {
+			r.act(redirect, "dnat")
 		}
+	case "redir":
+		r.act(redirect, "redirect")
 	case "reject", "queue":
 		r.act(drop, name)
 	case "target":

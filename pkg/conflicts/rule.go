@@ -21,7 +21,7 @@ type rule struct {
 	markUnknown    bool // nobody knows to what
 
 	masquerades    bool       // translates to the address of the output interface
-	to             netip.Addr // translates to this one, where it is a single one
+	to             netip.Addr // translates or redirects to this one, where it is a single one
 	packets, bytes uint64     // its counter
 }
 
@@ -31,6 +31,7 @@ type action int
 const (
 	pass      action = iota // nothing that counts: it logs, or changes what no address depends on
 	translate               // gives the packet another source address
+	redirect                // gives it another destination
 	accept                  // ends the search in this base chain
 	drop                    // ends the packet
 	returns                 // ends the search in this chain

@@ -117,6 +117,7 @@ func (r recorded) judge(t *testing.T, kind backend.Kind, load func(s *scene)) {
 				t.Fatalf("%s to %s: %v", protocol, to, err)
 			}
 			own := slices.Contains(s.pod.Addrs, seen.Addr())
+			s.wantDestination(t, to)
 			contradicted = contradicted || own != (i < 2)
 		}
 	}

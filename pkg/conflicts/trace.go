@@ -27,6 +27,7 @@ const (
 	Passes      Effect = "passes"      // the address stays, and the next base chain is asked
 	Masquerades Effect = "masquerades" // it becomes the output interface's
 	Translates  Effect = "translates"  // it becomes another one
+	Redirects   Effect = "redirects"   // the destination becomes another one
 	Untracks    Effect = "untracks"
 	Drops       Effect = "drops"
 	Unknown     Effect = "unknown" // the rules cannot be read, or not be followed
@@ -35,7 +36,7 @@ const (
 // End is where a packet leaves a base chain.
 type End struct {
 	Effect  Effect
-	Address netip.Addr // that it translates to, where that is a single one
+	Address netip.Addr // that it translates or redirects to, where that is a single one
 	Managed bool       // the rule is ip-masq's
 	Owner   string     // of a rule of other software
 	Where   string     // the rule's place, empty where no rule decides
@@ -51,7 +52,9 @@ type End struct {
 type Step struct {
 	Place    string // the base chain
 	Priority int32
-	Ends     []End
+	// BeforeRouting is for base chains that translate destinations. Behind one that does, the packet is another one.
+	BeforeRouting bool
+	Ends          []End
 	// Roots counts the rules that lead to the chains managed by ip-masq, and Managed are the ends of the packet if no other rule
 	// of the base chain were there.
 	Roots   int
@@ -59,7 +62,7 @@ type Step struct {
 }
 
 // Follow asks the rules of the calling thread's network namespace what they do with one packet: first those that can keep it
-// from being tracked, then those that translate, in the order in which the kernel asks them as far as priorities tell. Chains
+// from being tracked, then those that translate destinations, then those that translate sources, in the order in which the kernel asks them as far as priorities tell. Chains
 // and tables managed by ip-masq are asked like all others. The error joins what could not be looked at.
 func Follow(ctx context.Context, q Query, p Packet) ([]Step, error) {
 	family := policy.FamilyOf(p.Destination)
@@ -82,13 +85,14 @@ func Follow(ctx context.Context, q Query, p Packet) ([]Step, error) {
 // before orders base chains as a packet meets them.
 func (b base) before(c base) bool {
 	if b.hook != c.hook {
-		return b.hook == beforeTracking
+		order := []hook{beforeTracking, beforeRouting, afterRouting}
+		return slices.Index(order, b.hook) < slices.Index(order, c.hook)
 	}
 	return b.priority < c.priority
 }
 
 func (b base) step(ctx context.Context, q Query, n node, p Packet, rules []rule, err error) Step {
-	step := Step{Place: b.place, Priority: b.priority}
+	step := Step{Place: b.place, Priority: b.priority, BeforeRouting: b.hook == beforeRouting}
 	if err != nil {
 		step.Ends = []End{{Effect: Unknown, Where: b.place, Rule: err.Error()}}
 		return step
@@ -173,11 +177,13 @@ func (t *tracer) follow(ctx context.Context, chain string, rules []rule, live []
 			end.Effect = Masquerades
 		case r.action == translate:
 			end.Effect, end.Address = Translates, r.to
+		case r.action == redirect:
+			end.Effect, end.Address = Redirects, r.to
 		}
 		switch r.action {
 		case pass:
 			live = slices.Concat(out, in)
-		case translate, accept, drop:
+		case translate, redirect, accept, drop:
 			t.end(in, end)
 			live = out
 		case returns:
@@ -255,12 +261,15 @@ func (t *tracer) split(r rule, live []traced) (in, out []traced) {
 	return in, out
 }
 
+// followChains bounds how many chains a packet is followed into: firewalld has a hundred on the way of any packet.
+const followChains = 512
+
 // enter follows a chain. What cannot be read, or is too deep, can do anything.
 func (t *tracer) enter(ctx context.Context, r rule, in []traced, depth int) (back []traced) {
 	t.chains++
 	var rules []rule
 	err := fmt.Errorf("chain %s leads too far", t.chain)
-	if depth < maxDepth && t.chains <= maxChains {
+	if depth < maxDepth && t.chains <= followChains {
 		rules, err = t.read(ctx, r.chain)
 	}
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
@@ -142,6 +144,90 @@ func TestFollowGivesUp(t *testing.T) {
 		ends := b.step(t.Context(), query(), fakeNode{}, Packet{Source: addrs("10.244.0.5")[0], Destination: addrs("192.0.2.7")[0]}, rules, err).Ends
 		if !slices.ContainsFunc(ends, func(e End) bool { return e.Effect == Unknown }) {
 			t.Errorf("with %v: %v", err, texts(ends))
+		}
+	}
+}
+
+// TestFollowServices: of what kube-proxy writes in either mode, a packet to a service gets another destination, and one to
+// anybody else does not.
+func TestFollowServices(t *testing.T) {
+	for _, test := range []struct {
+		ruleset   string
+		load      []string
+		service   Packet
+		strangers []Packet
+	}{
+		{
+			"kube-proxy.iptables",
+			[]string{"iptables-nft-restore"},
+			packet("10.96.0.10", unix.IPPROTO_UDP, 53),
+			[]Packet{packet("10.96.0.10", unix.IPPROTO_UDP, 54), packet("10.96.0.10", unix.IPPROTO_SCTP, 53), packet("10.96.0.11", unix.IPPROTO_UDP, 53), packet("192.0.2.2", 0, 0)},
+		},
+		{
+			"kube-proxy.iptables",
+			[]string{"iptables-legacy-restore"},
+			packet("10.96.0.10", unix.IPPROTO_UDP, 53),
+			[]Packet{packet("10.96.0.10", unix.IPPROTO_UDP, 54), packet("10.96.0.11", unix.IPPROTO_UDP, 53), packet("192.0.2.2", 0, 0)},
+		},
+		{
+			"kube-proxy-1.36.nft",
+			[]string{"nft", "-f", "-"},
+			packet("10.96.0.1", unix.IPPROTO_TCP, 443),
+			[]Packet{packet("10.96.0.1", unix.IPPROTO_TCP, 444), packet("10.96.0.1", unix.IPPROTO_UDP, 443), packet("10.96.0.2", unix.IPPROTO_TCP, 443), packet("192.0.2.2", 0, 0)},
+		},
+	} {
+		t.Run(test.ruleset+"/"+test.load[0], func(t *testing.T) {
+			netnstest.Require(t, test.load[0])
+			s := newScene(t, backend.IPTablesNFT)
+			load(t, s.Space, readRulesets(t, test.ruleset)[0].text, test.load...)
+			redirects := func(p Packet) (redirects, all int) {
+				p.Source = s.pod.Addrs[0]
+				var steps []Step
+				if err := s.Do(func() (err error) {
+					steps, err = Follow(t.Context(), s.query(), p)
+					return err
+				}); err != nil {
+					t.Fatal(err)
+				}
+				for _, step := range steps {
+					for _, end := range step.Ends {
+						if step.BeforeRouting && end.Effect != Passes {
+							redirects++
+						}
+						all++
+					}
+				}
+				return redirects, all
+			}
+			if n, _ := redirects(test.service); n == 0 {
+				t.Error("the service's packet keeps its destination")
+			}
+			for _, p := range test.strangers {
+				if n, all := redirects(p); n != 0 || all == 0 {
+					t.Errorf("%+v: %d of %d ends give it another destination", p, n, all)
+				}
+			}
+		})
+	}
+}
+
+func packet(to string, protocol uint8, port uint16) Packet {
+	return Packet{Destination: netip.MustParseAddr(to), Protocol: protocol, Port: port}
+}
+
+// wantDestination fails where a packet of the pod would get another destination.
+func (s *scene) wantDestination(t *testing.T, to netip.Addr) {
+	t.Helper()
+	var steps []Step
+	if err := s.Do(func() (err error) {
+		steps, err = Follow(t.Context(), s.query(), Packet{Source: s.pod.Addrs[0], Destination: to})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range steps {
+		if step.BeforeRouting && slices.ContainsFunc(step.Ends, func(e End) bool { return e.Effect != Passes }) {
+			t.Errorf("a packet to %s gets another destination: %q", to, texts(step.Ends))
 		}
 	}
 }

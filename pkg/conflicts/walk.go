@@ -87,7 +87,7 @@ func (w *walker) follow(ctx context.Context, chain string, rules []rule, live []
 			in = remarked(in, r)
 		}
 		switch r.action {
-		case pass:
+		case pass, redirect:
 			live = slices.Concat(out, in)
 		case translate:
 			w.translating(chain, r, in)

@@ -237,6 +237,9 @@ func (w *explainWorld) foreign(family string, addr netip.Addr) mishap {
 	}
 	chance := insert("other SNAT by chance", "nat", "POSTROUTING", fmt.Sprintf("-s %s -m statistic --mode random --probability 0.5 -j SNAT --to-source %s", addr, nodeAddr))
 	chance.undecided = true
+	elsewhere := map[string]string{"ip": "10.99.0.2", "ip6": "fd00:99::2"}[family]
+	redirected := insert(redirect, "nat", "PREROUTING", fmt.Sprintf("-s %s -p udp -m udp --dport 7000:8000 -j DNAT --to-destination %s", addr, elsewhere))
+	redirected.undecided = true
 	// Answers are not tracked either: they would be the first packets of connections, and be masqueraded themselves.
 	untracked := insert("no tracking", "raw", "PREROUTING", fmt.Sprintf("-s %s -j CT --notrack", addr))
 	for _, chain := range []string{"PREROUTING", "OUTPUT"} {
@@ -251,14 +254,18 @@ func (w *explainWorld) foreign(family string, addr netip.Addr) mishap {
 		insert("other SNAT of UDP", "nat", "POSTROUTING", fmt.Sprintf("-s %s -p udp -m multiport --dports 1:%d -j SNAT --to-source %s", addr, 100+w.r.IntN(60000), nodeAddr)),
 		insert("other acceptance", "nat", "POSTROUTING", fmt.Sprintf("-s %s -j ACCEPT", addr)),
 		untracked,
+		redirected,
 		insert("for an interface", "nat", "POSTROUTING", "-o internet -j MASQUERADE"),
 		native("other native SNAT", fmt.Sprintf("%s saddr %s snat to %s", family, addr, nodeAddr), ahead),
 		native("other native masquerading", fmt.Sprintf("%s saddr %s oifname \"corp\" masquerade", family, addr), ahead),
 		native("other native SNAT of UDP", fmt.Sprintf("%s saddr %s udp dport 1-%d snat to %s", family, addr, 100+w.r.IntN(60000), nodeAddr), ahead),
 		chance,
 		{name: "no forwarding", do: "echo 0 > /proc/sys/net/ipv4/ip_forward", undo: "echo 1 > /proc/sys/net/ipv4/ip_forward", silent: true},
-	}[w.r.IntN(11*4+1)/4] // the last one costs the time in which no answer comes, and is rare
+	}[w.r.IntN(12*4+1)/4] // the last one costs the time in which no answer comes, and is rare
 }
+
+// redirect is the mishap that sends packets elsewhere.
+const redirect = "another destination"
 
 // ask asks about one packet and sends it.
 func (w *explainWorld) ask(t *testing.T, name string, d mishap, seen map[string]int) {
@@ -311,10 +318,13 @@ func (w *explainWorld) ask(t *testing.T, name string, d mishap, seen map[string]
 	switch {
 	case a.SourceAfter == nil && !d.undecided:
 		fail("the source is not known")
-	case a.SourceAfter == nil && !hasObstacle(a, explain.OtherNAT):
+	case a.SourceAfter == nil && !hasObstacle(a, explain.OtherNAT) && !hasObstacle(a, explain.Redirected):
 		fail("the source is not known, and nothing says why")
 	case a.SourceAfter != nil && a.SourceAfter.String() != answered:
 		fail("source %s", a.SourceAfter)
+	}
+	if d.name == redirect && p == w.pod && policy.FamilyOf(dst) == w.family && !hasObstacle(a, explain.Redirected) {
+		fail("the packet gets another destination")
 	}
 	if (a.Verdict == policy.Masquerade) != translated && len(a.Obstacles) == 0 {
 		fail("nothing is in the way")

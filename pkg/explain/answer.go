@@ -90,6 +90,7 @@ const (
 	PodMissing   What = "pod-rule-missing"
 	RulesDiffer  What = "rules-differ"
 
+	Redirected  What = "destination-translated"
 	OtherNAT    What = "other-nat"
 	OtherAccept What = "other-accept"
 	OtherDrop   What = "other-drop"
@@ -106,6 +107,6 @@ const (
 func Obstacles() []What {
 	return []What{
 		NotAttached, OptedOut, BypassesNode, FamilyOff, LocalDestination, Multicast, ConfigBad, NoBackend, RootMissing, ChainMissing, ChainEmpty, PodMissing, RulesDiffer,
-		OtherNAT, OtherAccept, OtherDrop, Untracked, NotFollowed, Connection, ForwardingOff, NoRoute, NoAddress,
+		Redirected, OtherNAT, OtherAccept, OtherDrop, Untracked, NotFollowed, Connection, ForwardingOff, NoRoute, NoAddress,
 	}
 }

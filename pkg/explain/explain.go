@@ -59,20 +59,23 @@ func (n Node) Explain(ctx context.Context, q Question) (Answer, error) {
 		a.obstacle(ConfigBad, "the configuration is bad, so that another policy is in force: %s", strings.ReplaceAll(n.ConfigErr.Error(), "\n", "; "))
 	}
 	n.refusals(&a, q, j)
-	if way.local {
-		a.Kernel, a.SourceAfter = Equal, &q.Source // it never meets the rules
-		return a, nil
-	}
 	steps, err := conflicts.Follow(ctx, conflicts.Query{Host: n.Host, Policy: n.Policy}, packetOf(q))
 	if err != nil {
 		a.obstacle(NotFollowed, "not all rules could be read: %s", err)
 	}
+	if way.local {
+		a.toNode(q, steps)
+		return a, nil
+	}
+	steps, redirected := a.redirected(steps)
 	a.compare(j, steps)
 	if a.Kernel != Equal {
 		n.defects(ctx, &a, q, j)
 	}
 	a.others(steps)
-	a.leaves(q, way, steps)
+	if !redirected {
+		a.leaves(q, way, steps)
+	}
 	a.connections(q)
 	return a, nil
 }
@@ -229,6 +232,44 @@ func (n Node) defects(ctx context.Context, a *Answer, q Question, j Judgement) {
 	if a.Kernel == Differs && len(a.Obstacles) == before {
 		a.obstacle(RulesDiffer, "the rules managed by ip-masq are not those of the policy: run ip-masq-agent sync, and ip-masq-agent status lists the difference")
 	}
+}
+
+// toNode is for a packet that stays, and so never meets the rules that translate sources. Rules that give it another destination,
+// such as those of node ports, ask for the node's own addresses in ways that are not followed.
+func (a *Answer) toNode(q Question, steps []conflicts.Step) {
+	a.Kernel, a.SourceAfter = Equal, &q.Source
+	for _, s := range steps {
+		if s.BeforeRouting {
+			a.SourceAfter = nil
+			a.obstacle(Redirected, "the destination perhaps becomes another one before the policy is asked, as for a node port: %s has rules", s.Place)
+		}
+	}
+}
+
+// redirected names a rule that gives the packet another destination, as for a service: all else would be about another packet, and
+// where it goes is not known then. It returns the steps that are left.
+func (a *Answer) redirected(steps []conflicts.Step) (rest []conflicts.Step, is bool) {
+	for _, s := range steps {
+		if !s.BeforeRouting {
+			rest = append(rest, s)
+			continue
+		}
+		for _, end := range s.Ends {
+			if end.Effect == conflicts.Passes {
+				continue
+			}
+			is = true
+			may, ask := "", "one of the addresses behind it"
+			if len(s.Ends) > 1 {
+				may = "perhaps "
+			}
+			if end.Address.IsValid() {
+				ask = "--dst " + end.Address.String()
+			}
+			a.obstacle(Redirected, "the destination %sbecomes another one before the policy is asked, which is about %s: %s, by %s: %s", may, ask, end.Where, end.Owner, end.Rule)
+		}
+	}
+	return rest, is
 }
 
 // others names rules of other software that the packet meets and that decide.

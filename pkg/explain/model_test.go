@@ -86,8 +86,8 @@ func randomCase(r *rand.Rand) modelCase {
 	for !c.dst.IsValid() {
 		c.dst = edges[r.IntN(len(edges))]
 	}
-	sources := append(pods[c.dst.Is4()], map[bool]string{true: "10.244.0.9", false: "fd00:244::9"}[c.dst.Is4()])
-	c.src, c.local = netip.MustParseAddr(sources[r.IntN(3)]), r.IntN(12) == 0
+	strangers := map[bool]string{true: "10.244.0.9", false: "fd00:244::9"}
+	c.src, c.local = netip.MustParseAddr(append(pods[c.dst.Is4()], strangers[c.dst.Is4()])[r.IntN(3)]), r.IntN(12) == 0
 	return c
 }
 
