@@ -11,8 +11,9 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 )
 
-// previousRelease is the commit with the content of 0.1.0, which upgrades and roll-backs are tested with.
-const previousRelease = "c21cf65d4ae736eaf8e3545de3b5a2fc7884a360"
+// previousRelease is the tree of 0.1.0, which upgrades and roll-backs are tested with. Unlike a commit's, a tree's name depends on
+// its content alone.
+const previousRelease = "04359e62c6019f35b81849b2b01e4559535c41f0"
 
 const previousDir = "previous"
 
@@ -23,7 +24,7 @@ func Previous(dir string) error {
 	if err != nil {
 		return err
 	}
-	if exec.Command("git", "-C", root, "cat-file", "-e", previousRelease+"^{commit}").Run() != nil {
+	if exec.Command("git", "-C", root, "cat-file", "-e", previousRelease).Run() != nil {
 		return nil
 	}
 	source, err := os.MkdirTemp("", "ip-masq-previous-")
@@ -48,7 +49,7 @@ func PreviousProgram(t *testing.T, name string) string {
 	t.Helper()
 	path := filepath.Join(Built(), previousDir, name)
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		text := "the previous release (" + previousRelease + ") is not in this copy's history; fetch it: git fetch --unshallow"
+		text := "the previous release (the tree " + previousRelease + ") is not in this copy's history; fetch it: git fetch --unshallow"
 		if os.Getenv("CI") != "" {
 			t.Fatal(text)
 		}
