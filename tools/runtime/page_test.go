@@ -68,7 +68,8 @@ var varying = []struct {
 }{
 	{regexp.MustCompile(`\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?`), "2026-01-02T15:04:05Z"},
 	{regexp.MustCompile(`\bdevel(-[0-9a-f]+(-dirty)?)?\b|\bv\d+\.\d+\.\d+(-[\w.+-]+)?`), "v0.1.0"},
-	{regexp.MustCompile(`nf_conntrack_(max|count) = \d+`), "nf_conntrack_$1 = 262144"},
+	{regexp.MustCompile(`nf_conntrack_max = \d+`), "nf_conntrack_max = 262144"},
+	{regexp.MustCompile(`nf_conntrack_count = \d+`), "nf_conntrack_count = 31"},
 	{regexp.MustCompile(`\b(pid|process)(["=: ]+)\d+`), "${1}${2}4711"},
 	{regexp.MustCompile(`packets \d+ bytes \d+`), "packets 12 bytes 720"},
 	{regexp.MustCompile(`\b\d+ packets, \d+ bytes`), "12 packets, 720 bytes"},
