@@ -121,3 +121,29 @@ func TestExplainByDaemon(t *testing.T) {
 		})
 	})
 }
+
+// TestExplainConnection: a connection that began under another policy keeps its translation, and is named.
+func TestExplainConnection(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		p := r.attached(t, "a")
+		r.Write(t, never+"nonMasqueradeCIDRs: [192.0.2.0/24]\n")
+		r.Sync(t)
+		f := open(t, p.Pod, "udp", udpAt(r.Internet.IPv4))
+		if got := f.seen(t); got != p.Addrs[0].String() {
+			t.Fatalf("seen as %s", got)
+		}
+		r.Write(t, never+"nonMasqueradeCIDRs: [192.0.2.0/24]\nmasqueradeCIDRs: [192.0.2.2/32]\n")
+		r.Sync(t, "--conntrack-flush=none")
+		got := r.Agent(t, "explain", "--src", p.Addrs[0].String(), "--dst", netip.AddrPortFrom(r.Internet.IPv4, netnstest.Port).String(), "--output", "json")
+		var a explain.Answer
+		if err := json.Unmarshal([]byte(got.Stdout), &a); err != nil {
+			t.Fatalf("%v\n%s%s", err, got.Stdout, got.Stderr)
+		}
+		if a.Verdict != "masquerade" || a.SourceAfter == nil || a.SourceAfter.String() != nodeAddress || !hasObstacle(a, explain.Connection) {
+			t.Errorf("a connection of before is not named: %s", got.Stdout)
+		}
+		if seen := f.seen(t); seen != p.Addrs[0].String() {
+			t.Errorf("the connection is seen as %s", seen)
+		}
+	})
+}
