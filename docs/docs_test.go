@@ -162,3 +162,24 @@ func write(t *testing.T, file, text string) {
 		t.Fatal(err)
 	}
 }
+
+var (
+	mount      = regexp.MustCompile(`(?m)^ +mountPath: (\S+)`)
+	capability = regexp.MustCompile(`(?m)^ +- ([A-Z]+_[A-Z_]+)\b`)
+)
+
+// TestSecurityPage: every mount and capability of the manifest has its reason on the page.
+func TestSecurityPage(t *testing.T) {
+	page, manifest := read(t, "security.md"), read(t, "../conf/ip-masq-agent.yaml")
+	for _, needed := range []*regexp.Regexp{mount, capability} {
+		found := needed.FindAllStringSubmatch(manifest, -1)
+		if len(found) == 0 {
+			t.Errorf("the manifest has nothing like %s", needed)
+		}
+		for _, m := range found {
+			if !strings.Contains(page, "| `"+m[1]+"`") {
+				t.Errorf("security.md has no row for %s, which the manifest has", m[1])
+			}
+		}
+	}
+}
