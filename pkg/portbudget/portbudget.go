@@ -247,11 +247,11 @@ func (s *Sampler) podsOf(places []int32) [][]Pod {
 }
 
 // How often samples are taken: by themselves every 15 s, when somebody asks every second, and never so often that they take more
-// than 0.5 % of one core, which is 200 times the CPU of one.
+// than 0.5 % of one core, which is 200 times the CPU of one, and some more because one is not like the next.
 const (
 	interval = 15 * time.Second
 	shortest = time.Second
-	costs    = 200
+	costs    = 220
 )
 
 // Next returns how long to wait for the next sample where nobody asks.
