@@ -25,7 +25,7 @@ func Open() (*Table, error) {
 // Close closes the socket.
 func (t *Table) Close() { t.socket.close() }
 
-// Translated visits every connection whose source is translated, of both families. The kernel leaves out the others (Linux 5.19;
+// Translated visits every connection whose source is translated, of both families. The kernel leaves out the others (Linux 5.15;
 // an older one sends them, and they are left out here). What visit is handed is valid until it returns.
 //
 // The kernel walks while connections come and go: one that is there all the time is visited once at least.
