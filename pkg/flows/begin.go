@@ -54,15 +54,19 @@ func loadEvents() {
 	_, _ = request.Execute(unix.NETLINK_NETFILTER, 0) // without the module there is nothing to listen to
 }
 
-// The limits of listening: how long one wait lasts, after which the end is noticed, and how many connections are noted.
+// The limits of listening: how long one wait lasts, after which the end is noticed, for how long what is queued by then is taken
+// in, and how many connections are noted.
 const (
-	listenTurn = 50 * time.Millisecond
-	maxStarted = 1 << 16
+	listenTurn  = 50 * time.Millisecond
+	listenDrain = 200 * time.Millisecond
+	maxStarted  = 1 << 16
 )
 
-// listen takes in notifications, and ends when it is to and none is left.
+// listen takes in notifications. It ends, once it is to, when none is left, and soon in any case: on a busy node there is always
+// one more.
 func (c *Change) listen() {
 	defer close(c.ended)
+	var last time.Time // the end of listening, zero until it is asked for
 	for {
 		messages, _, err := c.sock.Receive()
 		for _, m := range messages {
@@ -72,7 +76,10 @@ func (c *Change) listen() {
 		}
 		select {
 		case <-c.ending:
-			if errors.Is(err, unix.EAGAIN) {
+			if last.IsZero() {
+				last = time.Now().Add(listenDrain)
+			}
+			if errors.Is(err, unix.EAGAIN) || time.Now().After(last) {
 				return
 			}
 		default:

@@ -2,9 +2,11 @@ package flows
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -52,6 +54,57 @@ func TestStartedDuringChange(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestEndBesideTraffic: on a busy node connections begin all the time, and ending is not put off for them.
+func TestEndBesideTraffic(t *testing.T) {
+	n := netnstest.NewNode(t)
+	pod := n.AddPod(t, "pod", "10.244.0.5")
+	n.Run(t, "nft", "table inet x { chain c { type nat hook postrouting priority 90; ip saddr 10.244.0.5 masquerade; }; }")
+	p := policyOf(policy.DefaultSettings(), "0.0.0.0/0")
+	var c *Change
+	_ = n.Do(func() error { c = Begin(Changed); return nil })
+	began, stop, stopped := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		_ = pod.Do(func() error {
+			for i := 0; i < 200_000; i++ { // bounded, should the test hang
+				select {
+				case <-stop:
+					return nil
+				default:
+				}
+				if conn, err := net.Dial("udp", netip.AddrPortFrom(n.Internet.IPv4, 9).String()); err == nil {
+					_, _ = conn.Write([]byte("x"))
+					_ = conn.Close()
+				}
+				if i == 10 {
+					close(began)
+				}
+				time.Sleep(time.Millisecond)
+			}
+			return nil
+		})
+	}()
+	<-began
+	ended := make(chan int, 1)
+	go func() {
+		_ = n.Do(func() error {
+			count, _ := c.End(context.Background(), p, p, pod.Addrs)
+			ended <- count
+			return nil
+		})
+	}()
+	select {
+	case count := <-ended:
+		if count == 0 {
+			t.Error("none of the connections that began was ended")
+		}
+	case <-time.After(netnstest.Limit(5 * time.Second)):
+		t.Error("does not end while connections begin")
+	}
+	close(stop)
+	<-stopped
 }
 
 // FuzzOriginalTuple: what the kernel never sends must not break the decoder either.
