@@ -135,7 +135,7 @@ func open(ctx context.Context, path string) (*os.File, error) {
 			return nil, err
 		}
 		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-		if errors.Is(err, fs.ErrNotExist) && tries < 10 {
+		if errors.Is(err, fs.ErrNotExist) && tries < 1000 {
 			continue // another process removed the directory meanwhile
 		}
 		if err != nil {

@@ -280,7 +280,7 @@ func TestFixturesOnDisk(t *testing.T) {
 		}
 		h := newHost(t)
 		h.write(name, string(raw))
-		h.want(0, "", "install", "--allow-ipmasq")
+		h.want(0, "", "install", "--allow-ipmasq", "--force")
 		h.must(h.installed())
 		h.want(0, "", "uninstall")
 		if got := h.read(h.path(name)); got != string(raw) || len(h.names()) != 1 {

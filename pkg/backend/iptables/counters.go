@@ -37,10 +37,17 @@ func counterOf(r rule) backend.Counter {
 	if i := slices.Index(r, "-c"); i >= 0 && i+2 < len(r) {
 		c.Packets, _ = strconv.ParseUint(r[i+1], 10, 64)
 		c.Bytes, _ = strconv.ParseUint(r[i+2], 10, 64)
-		r = slices.Delete(slices.Clone(r), i, i+3)
 	}
-	c.Rule = r.String()
+	c.Rule = withoutCounters(r).String()
 	return c
+}
+
+// withoutCounters takes -c PACKETS BYTES out of a rule.
+func withoutCounters(r rule) rule {
+	if i := slices.Index(r, "-c"); i >= 0 && i+2 < len(r) {
+		return slices.Delete(slices.Clone(r), i, i+3)
+	}
+	return r
 }
 
 func verdictOf(r rule) policy.Verdict {

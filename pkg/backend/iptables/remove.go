@@ -160,7 +160,7 @@ func (b *Backend) leadingIn(ctx context.Context, s policy.Settings, family polic
 		}
 		for _, r := range rules {
 			if target := r.target(); (target == s.Chain || target == s.PodsChain()) && !isRoot(s, r) {
-				found = append(found, fmt.Sprintf("-A %s %s", chain, r))
+				found = append(found, fmt.Sprintf("-A %s %s", chain, withoutCounters(r)))
 			}
 		}
 	}
