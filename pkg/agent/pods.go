@@ -8,13 +8,14 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/cnicache"
+	"github.com/ip-masq/ip-masq-cni/pkg/dirwatch"
 )
 
 // watchPods reports on changed that a pod may have come that is not behind the policy, or whose connections were not compared
 // with it: the runtime has an entry of one that is not on record, a network's list changed, or the plugin wrote a record.
 func (d *daemon) watchPods(ctx context.Context, changed chan<- struct{}) error {
 	records := d.node.RecordsDir()
-	return cnicache.Watch(ctx, append(d.options.Cache.Watched(), records), func(path string) {
+	return dirwatch.Watch(ctx, append(d.options.Cache.Watched(), records), func(path string) {
 		switch {
 		case path == "":
 		case filepath.Dir(path) == records:

@@ -1,4 +1,8 @@
-package cnicache
+// Package dirwatch tells what is written in directories that may not exist yet, and may go and come back.
+//
+// It refuses to read what is written. It is apart from package cnicache, whose users it serves, because the plugin uses that and
+// watches nothing.
+package dirwatch
 
 import (
 	"context"
@@ -16,7 +20,7 @@ import (
 func Watch(ctx context.Context, dirs []string, changed func(path string)) error {
 	notifier, err := fsnotify.NewWatcher()
 	if err != nil {
-		return fmt.Errorf("watch the runtime's cache: %w", err)
+		return fmt.Errorf("watch directories: %w", err)
 	}
 	w := &watch{notifier: notifier, dirs: dirs}
 	w.arm()

@@ -1,4 +1,4 @@
-package cnicache
+package dirwatch
 
 import (
 	"context"
