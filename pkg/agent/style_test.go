@@ -13,8 +13,11 @@ import (
 func terminal(t *testing.T) *os.File {
 	t.Helper()
 	outside, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
+	if err != nil && os.Getenv("CI") == "" {
 		t.Skip("no terminals here: ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = outside.Close() })
 	number, err := unix.IoctlGetInt(int(outside.Fd()), unix.TIOCGPTN)
