@@ -32,7 +32,7 @@ func (p Program) render(o Options, _ []string) error {
 	if ok && decision.Kind != "" {
 		inForce.Settings.RandomFully = inForce.Settings.RandomFully && decision.Features.RandomFully
 	}
-	state := ruleset.Build(inForce, records, nil)
+	state := ruleset.Build(inForce, records, ruleset.Node{})
 	return p.print(o, state, func() { _, _ = fmt.Fprint(p.Stdout, registry.Render(o.Backend, decision.Kind, state)) })
 }
 

@@ -3,13 +3,12 @@ package attachment
 import (
 	"fmt"
 	"slices"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// MasqueradeAnnotation is the pod's own choice, which runtimes hand over for the capability PodAnnotations.
-const (
-	MasqueradeAnnotation = "ip-masq-agent/masquerade"
-	PodAnnotations       = "io.kubernetes.cri.pod-annotations"
-)
+// PodAnnotations is the capability for which runtimes hand over a pod's annotations.
+const PodAnnotations = "io.kubernetes.cri.pod-annotations"
 
 // The words that YAML 1.1 reads as booleans (https://yaml.org/type/bool.html). An annotation is a text, and people write there
 // what they would write in a manifest.
@@ -20,12 +19,12 @@ var (
 
 // OptedOut reports whether a pod's annotations keep its own address everywhere.
 func OptedOut(annotations map[string]string) (bool, error) {
-	value, there := annotations[MasqueradeAnnotation]
+	value, there := annotations[policy.MasqueradeAnnotation]
 	switch {
 	case !there, slices.Contains(yes, value):
 		return false, nil
 	case slices.Contains(no, value):
 		return true, nil
 	}
-	return false, fmt.Errorf(`annotation %s: %q is not a boolean: write "true" or "false"`, MasqueradeAnnotation, value)
+	return false, fmt.Errorf(`annotation %s: %q is not a boolean: write "true" or "false"`, policy.MasqueradeAnnotation, value)
 }

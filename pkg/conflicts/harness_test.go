@@ -105,7 +105,7 @@ func (s *scene) ours(t *testing.T) {
 	t.Helper()
 	p := s.query().Policy
 	owner := attachment.Owner{Network: "net", ContainerID: "a", IfName: "eth0"}
-	want := ruleset.Build(p, []attachment.Attachment{{Owner: owner, Addresses: s.query().Sources}}, nil)
+	want := ruleset.Build(p, []attachment.Attachment{{Owner: owner, Addresses: s.query().Sources}}, ruleset.Node{})
 	err := s.Do(func() error {
 		b := iptables.New(s.kind, "")
 		got, err := b.Observe(t.Context(), p.Settings, p.Settings.Families()...)

@@ -24,7 +24,7 @@ func TestModelsAgree(t *testing.T) {
 	for i := range count {
 		c := randomCase(r)
 		j := Judge(Facts{Policy: c.policy, Attached: c.attached(), Local: c.local}, c.dst)
-		state := ruleset.Build(c.policy, c.attachments, nil)
+		state := ruleset.Build(c.policy, c.attachments, ruleset.Node{})
 		for name, got := range map[string]policy.Verdict{
 			"the longest prefix": c.verdict(),
 			"iptables":           c.iptables(t, iptables.Render(state)),

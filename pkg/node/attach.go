@@ -122,7 +122,7 @@ func (n *Node) single(d Decision, a attachment.Attachment) ruleset.State {
 	s := n.settings()
 	s.RandomFully = s.RandomFully && d.Features.RandomFully
 	p := policy.Policy{Settings: s}
-	return ruleset.Build(p, []attachment.Attachment{a}, nil).Only(ruleset.Pods(a))
+	return ruleset.Build(p, []attachment.Attachment{a}, ruleset.Node{}).Only(ruleset.Pods(a))
 }
 
 // rollBackTime bounds the clean-up after a failed ADD, whose own context may have run out.

@@ -41,7 +41,7 @@ func (n *Node) Look(ctx context.Context, p policy.Policy) (View, error) {
 	if err != nil {
 		return view, fmt.Errorf("read the rules: %w", err)
 	}
-	want := ruleset.Build(p, records, ruleset.Unrecorded(got.Pods(), records))
+	want := ruleset.Build(p, records, ruleset.Node{Unrecorded: ruleset.Unrecorded(got.Pods(), records)})
 	view.Drift = append([]backend.Drift{}, b.Diff(got, want)...)
 	view.Drift = append(view.Drift, n.otherPlaces(ctx, place{b.Kind(), p.Settings.Chain}, p.Settings)...)
 	for _, family := range p.Settings.Families() {

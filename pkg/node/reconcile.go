@@ -59,7 +59,7 @@ func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result
 	}
 	p.Settings.RandomFully = p.Settings.RandomFully && decision.Features.RandomFully
 	desired := func(got backend.Observed) ruleset.State {
-		state := ruleset.Build(p, records, sc.living(ruleset.Unrecorded(append(got.Pods(), left...), records)))
+		state := ruleset.Build(p, records, ruleset.Node{Unrecorded: sc.living(ruleset.Unrecorded(append(got.Pods(), left...), records))})
 		state.KeepChain = sc.keepChain
 		return state.Of(sc.families...)
 	}

@@ -5,17 +5,17 @@ import (
 	"slices"
 )
 
-// Matcher looks up verdicts of one family by longest prefix.
+// Matcher looks up destinations of one family by longest prefix.
 type Matcher struct {
-	verdicts map[netip.Prefix]Verdict
-	lengths  []int // the prefix lengths that occur, longest first
+	destinations map[netip.Prefix]Destination
+	lengths      []int // the prefix lengths that occur, longest first
 }
 
 // Matcher prepares the policy's destinations of a family for look-ups.
 func (p Policy) Matcher(f Family) Matcher {
-	m := Matcher{verdicts: map[netip.Prefix]Verdict{}}
+	m := Matcher{destinations: map[netip.Prefix]Destination{}}
 	for _, d := range p.Destinations(f) {
-		m.verdicts[d.Prefix] = d.Verdict
+		m.destinations[d.Prefix] = d
 		m.lengths = append(m.lengths, d.Prefix.Bits())
 	}
 	slices.Sort(m.lengths)
@@ -24,14 +24,20 @@ func (p Policy) Matcher(f Family) Matcher {
 	return m
 }
 
-// Verdict returns the verdict for a destination and the prefix that gave it; an invalid prefix when none matches, and then the
-// destination is masqueraded. It does not know which addresses are the node's own, which are never masqueraded.
-func (m Matcher) Verdict(destination netip.Addr) (Verdict, netip.Prefix) {
+// Match returns the most specific prefix that contains a destination, with its verdict. Where none does, found is false and the
+// verdict is Masquerade. It does not know which addresses are the node's own, which are never masqueraded.
+func (m Matcher) Match(destination netip.Addr) (d Destination, found bool) {
 	for _, length := range m.lengths {
 		prefix, err := destination.Prefix(length)
-		if verdict, ok := m.verdicts[prefix]; err == nil && ok {
-			return verdict, prefix
+		if d, ok := m.destinations[prefix]; err == nil && ok {
+			return d, true
 		}
 	}
-	return Masquerade, netip.Prefix{}
+	return Destination{Verdict: Masquerade}, false
+}
+
+// Verdict is Match for those who ask for verdict and prefix alone.
+func (m Matcher) Verdict(destination netip.Addr) (Verdict, netip.Prefix) {
+	d, _ := m.Match(destination)
+	return d.Verdict, d.Prefix
 }

@@ -31,6 +31,10 @@ type Settings struct {
 	IPv6        bool       `json:"ipv6"`
 	RandomFully bool       `json:"randomFully"`
 	ToPorts     PortRanges `json:"toPorts,omitempty"`
+	// NodeTraffic, with SourcesPods, lets the policy govern what is no pod's as well: the node's own traffic and, say, virtual
+	// machines'. A pod that opted out keeps its address all the same.
+	NodeTraffic    bool           `json:"nodeTraffic,omitempty"`
+	PodAnnotations PodAnnotations `json:"podAnnotations,omitempty"`
 }
 
 // DefaultSettings are the agent's flags at their defaults.
@@ -57,6 +61,8 @@ type Policy struct {
 	Masquerade        []netip.Prefix `json:"masqueradeCIDRs,omitempty"`
 	MasqLinkLocal     bool           `json:"masqLinkLocal"`
 	MasqLinkLocalIPv6 bool           `json:"masqLinkLocalIPv6"`
+	OutputInterfaces  Interfaces     `json:"outputInterfaces,omitempty"`
+	Egress            []Egress       `json:"egress,omitempty"`
 }
 
 // Default is the policy of a node without a configuration.
@@ -80,13 +86,15 @@ func ReservedRanges() []netip.Prefix { return IPv4.reserved() }
 func (p Policy) Equal(q Policy) bool {
 	return p.Settings.Equal(q.Settings) &&
 		slices.Equal(p.NonMasquerade, q.NonMasquerade) && slices.Equal(p.Masquerade, q.Masquerade) &&
-		p.MasqLinkLocal == q.MasqLinkLocal && p.MasqLinkLocalIPv6 == q.MasqLinkLocalIPv6
+		p.MasqLinkLocal == q.MasqLinkLocal && p.MasqLinkLocalIPv6 == q.MasqLinkLocalIPv6 &&
+		slices.Equal(p.OutputInterfaces, q.OutputInterfaces) && slices.EqualFunc(p.Egress, q.Egress, Egress.Equal)
 }
 
 // Equal reports whether both settings are the same.
 func (s Settings) Equal(t Settings) bool {
 	return s.Chain == t.Chain && s.Sources == t.Sources && s.IPv6 == t.IPv6 &&
-		s.RandomFully == t.RandomFully && slices.Equal(s.ToPorts, t.ToPorts)
+		s.RandomFully == t.RandomFully && slices.Equal(s.ToPorts, t.ToPorts) &&
+		s.NodeTraffic == t.NodeTraffic && s.PodAnnotations == t.PodAnnotations
 }
 
 // masqLinkLocal reports whether link-local destinations of the family are masqueraded.

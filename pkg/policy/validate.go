@@ -39,12 +39,27 @@ func (s Settings) Validate() error {
 	if _, err := ParseSources(string(s.Sources)); err != nil {
 		return err
 	}
+	if err := s.PodAnnotations.Validate(); err != nil {
+		return err
+	}
 	return ValidateChain(s.Chain)
 }
 
 // Validate reports a policy that no agent would write: prefixes that are missing, not masked or not of a family.
 func (p Policy) Validate() error {
-	for _, list := range [][]netip.Prefix{p.NonMasquerade, p.Masquerade} {
+	lists := [][]netip.Prefix{p.NonMasquerade, p.Masquerade}
+	for _, e := range p.Egress {
+		lists = append(lists, e.Destinations, e.SourceAddresses)
+		if e.WhenMissing != "" && e.WhenMissing != MissingMasquerade && e.WhenMissing != MissingDrop {
+			return fmt.Errorf("whenMissing %q: want %q or %q", e.WhenMissing, MissingMasquerade, MissingDrop)
+		}
+	}
+	for _, pattern := range p.OutputInterfaces {
+		if err := ValidateInterface(pattern); err != nil {
+			return err
+		}
+	}
+	for _, list := range lists {
 		for _, prefix := range list {
 			if !prefix.IsValid() || prefix != prefix.Masked() || prefix.Addr().Is4In6() {
 				return fmt.Errorf("prefix %q is not an aligned IPv4 or IPv6 prefix", prefix)

@@ -10,20 +10,29 @@ import (
 // Verdict is what happens to the source address of a new connection.
 type Verdict string
 
-// The two verdicts.
+// The verdicts.
 const (
 	Keep       Verdict = "keep"
-	Masquerade Verdict = "masquerade"
+	Masquerade Verdict = "masquerade" // with the address that the kernel chooses by the route
+	Translate  Verdict = "translate"  // with an address that the policy chooses: an egress group's, or an annotation's
+	Drop       Verdict = "drop"       // the packet does not leave, because the node lacks the addresses chosen for it
 )
 
-// Destination is one prefix and the verdict for what is bound there.
+// Destination is one prefix and the verdict for what is bound there: Keep, Masquerade or Translate.
 type Destination struct {
 	Prefix  netip.Prefix `json:"prefix"`
 	Verdict Verdict      `json:"verdict"`
+	// Group is the number of the egress group that translates, counted from 1 in the policy's order; 0 with other verdicts.
+	Group int `json:"group,omitempty"`
 }
 
 // String returns the prefix and the verdict.
-func (d Destination) String() string { return fmt.Sprintf("%s %s", d.Prefix, d.Verdict) }
+func (d Destination) String() string {
+	if d.Group > 0 {
+		return fmt.Sprintf("%s %s %d", d.Prefix, d.Verdict, d.Group)
+	}
+	return fmt.Sprintf("%s %s", d.Prefix, d.Verdict)
+}
 
 // Destinations lists the policy's prefixes of one family so that the first match is the most specific one. What no prefix
 // matches is masqueraded.
@@ -32,23 +41,31 @@ func (d Destination) String() string { return fmt.Sprintf("%s %s", d.Prefix, d.V
 // just before the first one that contains it and no further, so that the list still reads like the user's file.
 func (p Policy) Destinations(f Family) []Destination {
 	most := 1 + len(p.NonMasquerade) + len(p.Masquerade)
+	for _, e := range p.Egress {
+		most += len(e.Destinations)
+	}
 	all := make([]Destination, 0, most)
 	seen := make(map[netip.Prefix]bool, most)
-	add := func(prefix netip.Prefix, v Verdict) {
+	add := func(prefix netip.Prefix, v Verdict, group int) {
 		if FamilyOf(prefix.Addr()) == f && !seen[prefix] {
 			seen[prefix] = true
-			all = append(all, Destination{prefix, v})
+			all = append(all, Destination{prefix, v, group})
 		}
 	}
 	if !p.masqLinkLocal(f) {
-		add(f.LinkLocal(), Keep)
+		add(f.LinkLocal(), Keep, 0)
 	}
 	for _, prefix := range p.NonMasquerade {
-		add(prefix, Keep)
+		add(prefix, Keep, 0)
 	}
 	exceptions := len(all)
 	for _, prefix := range p.Masquerade {
-		add(prefix, Masquerade)
+		add(prefix, Masquerade, 0)
+	}
+	for i, e := range p.Egress {
+		for _, prefix := range e.Destinations {
+			add(prefix, Translate, i+1)
+		}
 	}
 	if len(all) > exceptions {
 		specificFirst(all)

@@ -17,15 +17,28 @@ import (
 type State struct {
 	Settings policy.Settings `json:"settings"`
 	// KeepChain leaves a shared chain that already has rules as it is: the plugin creates it, only the agent rewrites it.
-	KeepChain bool    `json:"keepChain,omitempty"`
-	Tables    []Table `json:"tables"`
+	KeepChain bool `json:"keepChain,omitempty"`
+	// OutputInterfaces are those through which packets must leave to be masqueraded; none means all.
+	OutputInterfaces policy.Interfaces `json:"outputInterfaces,omitempty"`
+	Tables           []Table           `json:"tables"`
 }
 
 // Table is the state of one address family. What no destination matches is masqueraded.
 type Table struct {
 	Family       policy.Family        `json:"family"`
 	Destinations []policy.Destination `json:"destinations"`
-	Pods         []Pod                `json:"pods"`
+	// Groups are the egress groups that a destination of the family leads to, by their numbers.
+	Groups []Group `json:"groups,omitempty"`
+	Pods   []Pod   `json:"pods"`
+	// OptedOut are the addresses that keep their source although the policy governs what is no pod's (Settings.NodeTraffic).
+	OptedOut []netip.Addr `json:"optedOut,omitempty"`
+}
+
+// Group is an egress group as it is on this node.
+type Group struct {
+	Number    int            `json:"number"`              // as in policy.Destination
+	Addresses []netip.Addr   `json:"addresses,omitempty"` // the pool: sorted; policy.Choose says which one a source gets
+	Missing   policy.Verdict `json:"missing,omitempty"`   // without addresses: Masquerade or Drop
 }
 
 // Pod is one address whose traffic the policy governs, and who owns it. Two owners may hold one address for a moment, when
@@ -34,21 +47,66 @@ type Pod struct {
 	Owner   attachment.ID `json:"owner"`
 	Address netip.Addr    `json:"address"`
 	Label   string        `json:"label"`
+	// Translated is the source address that the pod's annotation chose, of those that the node has; invalid where there is none.
+	Translated netip.Addr `json:"translated,omitzero"`
 }
 
-// Build computes the state for a policy, the recorded attachments, and the pods that the kernel holds without a record.
+// Node is what the state depends on beside the policy and the attachments.
+type Node struct {
+	Addresses  []netip.Addr            // the node's own
+	Unrecorded []Pod                   // pods that the kernel holds without a record
+	OptedOut   []attachment.Attachment // those that have no rule because they keep their address
+}
+
+// Build computes the state for a policy and the recorded attachments on a node.
 // With SourcesAll there are no pods: the policy governs all traffic.
-func Build(p policy.Policy, attachments []attachment.Attachment, unrecorded []Pod) State {
-	state := State{Settings: p.Settings}
-	pods := append(Pods(attachments...), unrecorded...)
+func Build(p policy.Policy, attachments []attachment.Attachment, n Node) State {
+	state := State{Settings: p.Settings, OutputInterfaces: p.OutputInterfaces}
+	pods := append(Pods(attachments...), n.Unrecorded...)
 	for _, family := range p.Settings.Families() {
 		table := Table{Family: family, Destinations: p.Destinations(family), Pods: []Pod{}}
+		table.Groups = groups(p, family, table.Destinations, n.Addresses)
+		if p.Settings.NodeTraffic && p.Settings.Sources == policy.SourcesPods {
+			table.OptedOut = addresses(n.OptedOut, family)
+		}
 		if p.Settings.Sources == policy.SourcesPods {
 			table.Pods = ofFamily(pods, family)
 		}
 		state.Tables = append(state.Tables, table)
 	}
 	return state
+}
+
+// groups are the egress groups that the destinations lead to.
+func groups(p policy.Policy, family policy.Family, destinations []policy.Destination, node []netip.Addr) (all []Group) {
+	used := map[int]bool{}
+	for _, d := range destinations {
+		used[d.Group] = true
+	}
+	for i, e := range p.Egress {
+		if !used[i+1] {
+			continue
+		}
+		group := Group{Number: i + 1, Addresses: policy.Pool(family, e.SourceAddresses, node)}
+		if len(group.Addresses) == 0 {
+			group.Missing = e.WhenMissing.Verdict()
+		}
+		all = append(all, group)
+	}
+	return all
+}
+
+// addresses lists those of one family, sorted and each once.
+func addresses(attachments []attachment.Attachment, family policy.Family) (all []netip.Addr) {
+	for _, a := range attachments {
+		for _, addr := range a.Addresses {
+			if policy.FamilyOf(addr) == family {
+				all = append(all, addr)
+			}
+		}
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
 }
 
 // Pods lists every address of every attachment.
@@ -94,7 +152,7 @@ func (p Pod) Compare(q Pod) int {
 // Only returns the state with the policy of s, no other pods than the given ones, and no other families than theirs: what one
 // attachment needs.
 func (s State) Only(pods []Pod) State {
-	out := State{Settings: s.Settings, KeepChain: s.KeepChain}
+	out := State{Settings: s.Settings, KeepChain: s.KeepChain, OutputInterfaces: s.OutputInterfaces}
 	for _, table := range s.Tables {
 		own := ofFamily(pods, table.Family)
 		if len(own) == 0 {
@@ -103,7 +161,8 @@ func (s State) Only(pods []Pod) State {
 		if s.Settings.Sources == policy.SourcesAll {
 			own = []Pod{}
 		}
-		out.Tables = append(out.Tables, Table{Family: table.Family, Destinations: table.Destinations, Pods: own})
+		table.Pods = own
+		out.Tables = append(out.Tables, table)
 	}
 	return out
 }

@@ -93,7 +93,7 @@ func TestBuild(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if diff := cmp.Diff(test.want, transcript(Build(test.policy, test.attachments, test.stray))); diff != "" {
+			if diff := cmp.Diff(test.want, transcript(Build(test.policy, test.attachments, Node{Unrecorded: test.stray}))); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -102,7 +102,7 @@ func TestBuild(t *testing.T) {
 
 // TestOneAddressOfTwoOwners: both have it until the former owner's DEL, which takes only its own.
 func TestOneAddressOfTwoOwners(t *testing.T) {
-	got := Build(settings(false, policy.SourcesPods), []attachment.Attachment{b, c}, nil)
+	got := Build(settings(false, policy.SourcesPods), []attachment.Attachment{b, c}, Node{})
 	if got.Count() != 2 {
 		t.Errorf("%d pods, want both:\n%s", got.Count(), transcript(got))
 	}
@@ -111,10 +111,10 @@ func TestOneAddressOfTwoOwners(t *testing.T) {
 // TestBuildIgnoresOrder: the state is a value, whatever order the records come in.
 func TestBuildIgnoresOrder(t *testing.T) {
 	all := []attachment.Attachment{a, b, c, attached("d", "10.244.0.200", "10.244.0.3"), attached("e")}
-	want := Build(settings(true, policy.SourcesPods), all, nil)
+	want := Build(settings(true, policy.SourcesPods), all, Node{})
 	for range 50 {
 		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		if diff := cmp.Diff(want, Build(settings(true, policy.SourcesPods), all, nil), cmp.Comparer(same[netip.Addr]), cmp.Comparer(same[netip.Prefix])); diff != "" {
+		if diff := cmp.Diff(want, Build(settings(true, policy.SourcesPods), all, Node{}), cmp.Comparer(same[netip.Addr]), cmp.Comparer(same[netip.Prefix])); diff != "" {
 			t.Fatal(diff)
 		}
 	}
@@ -131,7 +131,7 @@ func TestUnrecorded(t *testing.T) {
 
 // TestOnlyAndOf narrow a state to what one attachment needs, and leave the whole one as it is.
 func TestOnlyAndOf(t *testing.T) {
-	whole := Build(settings(true, policy.SourcesPods), []attachment.Attachment{a, b}, nil)
+	whole := Build(settings(true, policy.SourcesPods), []attachment.Attachment{a, b}, Node{})
 	before := transcript(whole)
 	for _, test := range []struct {
 		name string
@@ -143,7 +143,7 @@ func TestOnlyAndOf(t *testing.T) {
 		{"nobody", whole.Only(nil), ""},
 		{"of IPv6", whole.Of(policy.IPv6), "IPv6: fe80::/10 fd00::/8 | fd00:244::a=a\n"},
 		{"of none", whole.Of(), ""},
-		{"only a, all sources", Build(settings(true, policy.SourcesAll), nil, nil).Only(Pods(b)), "IPv4: 169.254.0.0/16 10.0.0.0/8 |\n"},
+		{"only a, all sources", Build(settings(true, policy.SourcesAll), nil, Node{}).Only(Pods(b)), "IPv4: 169.254.0.0/16 10.0.0.0/8 |\n"},
 	} {
 		if diff := cmp.Diff(test.want, transcript(test.got)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", test.name, diff)

@@ -259,7 +259,7 @@ func applyTakesSettings(f *fixture) {
 		change()
 		p := f.policy()
 		p.Masquerade = prefixes("10.50.0.0/16")
-		f.settle(ruleset.Build(p, nil, nil))
+		f.settle(ruleset.Build(p, nil, ruleset.Node{}))
 	}
 }
 

@@ -140,7 +140,7 @@ func (f *fixture) chain(family policy.Family) (state backend.ChainState) {
 func (f *fixture) policy() policy.Policy { return policy.Default(f.s) }
 
 func (f *fixture) state(p policy.Policy, attachments ...attachment.Attachment) ruleset.State {
-	return ruleset.Build(p, attachments, nil)
+	return ruleset.Build(p, attachments, ruleset.Node{})
 }
 
 // pod makes an attachment number n with an address in every family that is on.

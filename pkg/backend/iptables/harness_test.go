@@ -73,7 +73,7 @@ func (k *kernel) state(n int, attachments ...attachment.Attachment) ruleset.Stat
 	for i := range n {
 		p.NonMasquerade = append(p.NonMasquerade, netip.PrefixFrom(netip.AddrFrom4([4]byte{198, byte(i >> 16), byte(i >> 8), byte(i)}), 32))
 	}
-	return ruleset.Build(p, attachments, nil)
+	return ruleset.Build(p, attachments, ruleset.Node{})
 }
 
 func pod(n int) attachment.Attachment {

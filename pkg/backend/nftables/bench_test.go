@@ -32,7 +32,7 @@ func benchState(n int) ruleset.State {
 	for i := range 1000 {
 		attachments = append(attachments, benchPod(i))
 	}
-	return ruleset.Build(p, attachments, nil)
+	return ruleset.Build(p, attachments, ruleset.Node{})
 }
 
 func benchPod(i int) attachment.Attachment {

@@ -44,12 +44,12 @@ var goldenStates = map[string]func() ruleset.State{
 		p := policy.Default(policy.DefaultSettings())
 		p.NonMasquerade = append(p.NonMasquerade, policy.ReservedRanges()...)
 		p.Masquerade = prefixes("10.50.0.0/16", "192.168.7.7/32", "172.16.0.0/13")
-		return ruleset.Build(p, nil, nil)
+		return ruleset.Build(p, nil, ruleset.Node{})
 	},
 }
 
 func goldenState(s policy.Settings, pods ...attachment.Attachment) ruleset.State {
-	return ruleset.Build(policy.Default(s), pods, nil)
+	return ruleset.Build(policy.Default(s), pods, ruleset.Node{})
 }
 
 func goldenPod(texts ...string) attachment.Attachment {
