@@ -275,6 +275,7 @@ func TestAgainstPackets(t *testing.T) {
 
 // TestNativeAgainstPackets is TestAgainstPackets with native rules in a table of their own, ahead of or behind the agent's.
 func TestNativeAgainstPackets(t *testing.T) {
+	netnstest.RequireNFT(t, 0, 1, "crashes on a range in an anonymous map of concatenations")
 	f := newTestField(t, backend.IPTablesNFT)
 	for seed := range cases(t) {
 		r := rand.New(rand.NewPCG(uint64(seed), 2))

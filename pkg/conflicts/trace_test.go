@@ -178,6 +178,7 @@ func TestFollowServices(t *testing.T) {
 	} {
 		t.Run(test.ruleset+"/"+test.load[0], func(t *testing.T) {
 			netnstest.Require(t, test.load[0])
+			needsNFT(t, test.ruleset)
 			s := newScene(t, backend.IPTablesNFT)
 			load(t, s.Space, readRulesets(t, test.ruleset)[0].text, test.load...)
 			redirects := func(p Packet) (redirects, all int) {
