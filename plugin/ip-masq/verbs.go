@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"os"
 	"time"
@@ -27,8 +26,7 @@ func add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
-	defer cancel()
+	ctx := within(verbTime)
 	if conf.optedOut() {
 		err = conf.node().OptOut(ctx, attachmentOf(conf, previous, args))
 	} else {
@@ -46,8 +44,7 @@ func del(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
-	defer cancel()
+	ctx := within(verbTime)
 	return cniError(conf.node().Detach(ctx, ownerOf(conf, args)))
 }
 
@@ -57,8 +54,7 @@ func check(args *skel.CmdArgs) error {
 	if err != nil || conf.optedOut() {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
-	defer cancel()
+	ctx := within(verbTime)
 	return cniError(conf.node().Check(ctx, attachmentOf(conf, previous, args)))
 }
 
@@ -72,8 +68,7 @@ func gc(args *skel.CmdArgs) error {
 	if err != nil {
 		return types.NewError(types.ErrDecodingFailure, "the list of valid attachments cannot be decoded", err.Error())
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
-	defer cancel()
+	ctx := within(verbTime)
 	return gcError(conf.node().GC(ctx, conf.Name, valid, known))
 }
 
@@ -86,8 +81,7 @@ func status(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), statusTime)
-	defer cancel()
+	ctx := within(statusTime)
 	return statusError(conf.node().Status(ctx))
 }
 
