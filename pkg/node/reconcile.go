@@ -52,6 +52,9 @@ func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result
 	if err != nil {
 		n.log.Warn("skipping attachment records that cannot be read", "error", err)
 	}
+	if result.Addresses, err = SourceAddresses(p, records); err != nil {
+		return result, err
+	}
 	var left []ruleset.Pod
 	if decision.moving(p.Settings.Chain) {
 		sc.families = p.Settings.Families()
@@ -59,11 +62,15 @@ func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result
 	}
 	p.Settings.RandomFully = p.Settings.RandomFully && decision.Features.RandomFully
 	desired := func(got backend.Observed) ruleset.State {
-		state := ruleset.Build(p, records, ruleset.Node{Unrecorded: sc.living(ruleset.Unrecorded(append(got.Pods(), left...), records))})
+		state := ruleset.Build(p, records, ruleset.Node{
+			Addresses:  result.Addresses,
+			Unrecorded: sc.living(ruleset.Unrecorded(append(got.Pods(), left...), records)),
+		})
 		state.KeepChain = sc.keepChain
 		return state.Of(sc.families...)
 	}
-	result.Pods = desired(backend.Observed{}).Count()
+	alone := desired(backend.Observed{})
+	result.Pods, result.Egress = alone.Count(), alone.Egress()
 	err = result.apply(ctx, b, p.Settings, sc.families, desired, fresh)
 	if err == nil && decision.moving(p.Settings.Chain) {
 		err = n.leaveFormer(ctx, decision, p.Settings)

@@ -3,9 +3,11 @@ package node
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +25,7 @@ type steady struct {
 	decision   Decision
 	records    []attachment.Attachment
 	recordsAt  time.Time
+	addresses  []netip.Addr
 	runtime    string
 	namespaces string
 	result     Result
@@ -56,6 +59,9 @@ func (n *Node) unchanged(ctx context.Context, p policy.Policy) bool {
 	if last.namespaces != namespaceStamp(last.records) {
 		return false
 	}
+	if addresses, err := SourceAddresses(p, last.records); err != nil || !slices.Equal(addresses, last.addresses) {
+		return false
+	}
 	generation, ok := generationOf(ctx, b)
 	if !ok || generation != last.generation {
 		return false
@@ -79,7 +85,7 @@ func (n *Node) forget() {
 func (n *Node) remember(seen steady, result Result) {
 	n.last = steady{}
 	if seen.valid && !result.Changed {
-		seen.result = Result{Backend: result.Backend, Chain: result.Chain, Pods: result.Pods}
+		seen.result = Result{Backend: result.Backend, Chain: result.Chain, Pods: result.Pods, Addresses: result.Addresses, Egress: result.Egress}
 		n.last = seen
 	}
 }
@@ -92,6 +98,9 @@ func (n *Node) snapshot(ctx context.Context, p policy.Policy) steady {
 	}
 	seen := steady{policy: p, decision: decision, recordsAt: n.recordsChanged(), runtime: n.runtimeStamp()}
 	if seen.records, err = n.Records(); err != nil {
+		return steady{}
+	}
+	if seen.addresses, err = SourceAddresses(p, seen.records); err != nil {
 		return steady{}
 	}
 	seen.namespaces = namespaceStamp(seen.records)
