@@ -194,6 +194,7 @@ func (d *daemon) sync(ctx context.Context, reason string) outcome {
 	repaired := d.report.sync(result, err, inForce, d.source.origin, by)
 	d.remember(result, err, repaired, by)
 	d.metrics.sync(took, result, err, repaired)
+	d.tellRefusals()
 	d.health.Set(errors.Join(configErr, err))
 	d.health.Turned(2*o.interval + 2*syncTime)
 	if err == nil {

@@ -87,7 +87,7 @@ func explainer(o Options, f inForce) explain.Node {
 	listed, _ := o.Cache.List() // for names: a node without a cache has none
 	for _, entry := range listed.Entries {
 		e.Runtime = append(e.Runtime, entry.Attachment)
-		if entry.OptedOut {
+		if entry.OptedOut(f.policy.Settings.PodAnnotations) && !n.OnRecord(entry.ID()) {
 			e.OptedOut = append(e.OptedOut, entry.Attachment)
 		}
 	}

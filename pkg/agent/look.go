@@ -156,7 +156,7 @@ func podsOf(o Options, n *node.Node, view node.View, network string, s policy.Se
 		unknown(status.PartRuntime, err)
 	default:
 		var missing []attachment.Attachment
-		missing, out = runtimeOnly(known.Entries, network, out)
+		missing, out = runtimeOnly(known.Entries, network, s.PodAnnotations, out)
 		if s.Sources == policy.SourcesAll {
 			missing = nil // everything is covered, whoever sends it
 		}
@@ -168,7 +168,7 @@ func podsOf(o Options, n *node.Node, view node.View, network string, s policy.Se
 
 // runtimeOnly takes what the runtime knows: pods that should be behind the policy, by their network's entry or because their
 // network is the one that every pod has; and those that opted out before the plugin recorded it.
-func runtimeOnly(entries []cnicache.Entry, network string, out []attachment.Attachment) (should, optedOut []attachment.Attachment) {
+func runtimeOnly(entries []cnicache.Entry, network string, allowed policy.PodAnnotations, out []attachment.Attachment) (should, optedOut []attachment.Attachment) {
 	recorded := map[attachment.ID]bool{}
 	for _, a := range out {
 		recorded[a.ID()] = true
@@ -176,9 +176,9 @@ func runtimeOnly(entries []cnicache.Entry, network string, out []attachment.Atta
 	for _, entry := range entries {
 		switch {
 		case entry.NetNS.Gone() || recorded[entry.ID()] || len(entry.Addresses) == 0:
-		case entry.OptedOut:
+		case entry.OptedOut(allowed):
 			out = append(out, entry.Attachment)
-		case entry.Masqueraded, network != "" && entry.Network == network:
+		case entry.Masqueraded(allowed), network != "" && entry.Network == network:
 			should = append(should, entry.Attachment)
 		}
 	}

@@ -33,6 +33,7 @@ func Metrics() []probes.Family {
 		probes.Family{Name: "attachments", Type: probes.Gauge, Help: "Pod interfaces on record, which are behind the policy."},
 		probes.Family{Name: "uncovered_pods", Type: probes.Gauge, Help: "Pod interfaces that the container runtime knows and that are not on record. Absent where the runtime's cache cannot be read."},
 		probes.Family{Name: "opted_out_pods", Type: probes.Gauge, Help: "Pod interfaces that keep their address because their network or annotation asks for it."},
+		probes.Family{Name: "refused_annotations_total", Type: probes.Counter, Help: "Annotations of pods that were refused because podAnnotations does not allow them, each counted once for a pod's attachment. Status names the pods."},
 		probes.Family{Name: "conflicts", Type: probes.Gauge, Help: "Rules of other software that defeat the policy. Absent before the first search."},
 		probes.Family{Name: "packets_total", Type: probes.Counter, Labels: []string{"family", "verdict"}, Help: "Packets that the policy decided about, which are the first of their connections, by family (ipv4, ipv6) and verdict (masquerade, keep)."},
 		probes.Family{Name: "bytes_total", Type: probes.Counter, Labels: []string{"family", "verdict"}, Help: "Bytes of those packets, by family and verdict."},
@@ -83,6 +84,7 @@ func newInstruments(health *probes.Health, host registry.Host, n *node.Node, sta
 		}
 	}
 	m.Counter("connections_ended_total")
+	m.Counter("refused_annotations_total")
 	m.Histogram("sync_duration_seconds", syncBounds...)
 	m.OnScrape(m.tell)
 	m.OnScrape(tellConntrack)

@@ -11,7 +11,6 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
 	"github.com/ip-masq/ip-masq-cni/pkg/cli"
 	"github.com/ip-masq/ip-masq-cni/pkg/config"
-	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
@@ -33,11 +32,7 @@ func (p Program) render(o Options, _ []string) error {
 	if ok && decision.Kind != "" {
 		inForce.Settings.RandomFully = inForce.Settings.RandomFully && decision.Features.RandomFully
 	}
-	addresses, err := node.SourceAddresses(inForce, records)
-	if err != nil {
-		return err
-	}
-	state := ruleset.Build(inForce, records, ruleset.Node{Addresses: addresses})
+	state := ruleset.Build(inForce, records, ruleset.Node{})
 	return p.print(o, state, func() { _, _ = fmt.Fprint(p.Stdout, registry.Render(o.Backend, decision.Kind, state)) })
 }
 

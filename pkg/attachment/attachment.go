@@ -15,7 +15,14 @@ type Attachment struct {
 	Addresses []netip.Addr `json:"addresses"`
 	// Bypass is how the packets get past the node, the kind of the interface; empty where they do not.
 	Bypass string `json:"bypass,omitempty"`
-	// Gateways are where the pod sends what is not on its link. They are not kept.
+	// SourceAddresses are the prefixes of the annotation that chooses the source address, where the policy let it count when the
+	// pod was attached. Releases that do not know the field masquerade such a pod.
+	SourceAddresses []netip.Prefix `json:"sourceAddresses,omitempty"`
+	// Refused are the pod's annotations that did not count, because the policy does not allow them.
+	Refused []string `json:"refusedAnnotations,omitempty"`
+
+	// What is not kept: what pod and network ask for, and where the pod sends what is not on its link.
+	Asked    Asked        `json:"-"`
 	Gateways []netip.Addr `json:"-"`
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/cniresult"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 // Cache is the pair of directories.
@@ -27,11 +28,20 @@ type Cache struct {
 // Entry is one cached attachment.
 type Entry struct {
 	attachment.Attachment
-	// Masqueraded says that the pod is to be: its network names the plugin now, or did when the pod was attached, and neither
-	// network nor pod opted out.
-	Masqueraded bool
-	// OptedOut says that network or pod asked to keep the pod's address.
-	OptedOut bool
+	// Listed says that the plugin's word counts: its network names the plugin now, or did when the pod was attached.
+	Listed bool
+}
+
+// Masqueraded reports whether the pod is to be: the plugin is in its list, and neither network nor pod opted out.
+func (e Entry) Masqueraded(allowed policy.PodAnnotations) bool {
+	return e.Listed && len(e.Addresses) > 0 && !e.OptedOut(allowed)
+}
+
+// OptedOut reports whether network or pod asked to keep the pod's address. An annotation that cannot be understood does not count: the
+// plugin refuses such a pod, so it was attached before the plugin was in its list.
+func (e Entry) OptedOut(allowed policy.PodAnnotations) bool {
+	_, optedOut, _ := e.Decide(allowed)
+	return optedOut
 }
 
 // Stamp changes whenever List might return something else than before. It looks at every file and not just at the directories:
@@ -127,6 +137,7 @@ func parse(name string, data []byte, networks map[string]network) (Entry, bool) 
 	for _, arg := range c.CNIArgs {
 		entry.Pod.Take(arg[0], arg[1])
 	}
+	_ = json.Unmarshal(c.CapabilityArgs[attachment.PodAnnotations], &entry.Asked.Annotations) // what is none says nothing
 	return entry, ok
 }
 
@@ -140,7 +151,8 @@ func entryOf(owner attachment.Owner, netns string, raw []byte, in network) (Entr
 		netns = result.Sandbox(owner.IfName)
 	}
 	a := attachment.Attachment{Owner: owner, NetNS: attachment.StatNetNS(netns), Addresses: result.Addresses(owner.IfName, netns), Gateways: result.Gateways()}
-	return Entry{Attachment: a, Masqueraded: in.masquerade && len(a.Addresses) > 0, OptedOut: in.optedOut}, true
+	a.Asked.Network = in.masquerade
+	return Entry{Attachment: a, Listed: in.listed}, true
 }
 
 // ownerOf takes an old file's name apart, NETWORK-CONTAINER-INTERFACE. All three may hold dashes, so the network must be one
@@ -170,14 +182,8 @@ func owners(name string) []attachment.Owner {
 	return all
 }
 
-// network asks the pod, then the network as it is now, then as it was when the pod was attached. An annotation that is no boolean
-// does not count: the plugin refuses such a pod, so it was attached before the plugin was in its list.
+// network is the pod's network as it is now, or else as it was when the pod was attached.
 func (c cached) network(networks map[string]network) network {
-	var pod map[string]string
-	_ = json.Unmarshal(c.CapabilityArgs[attachment.PodAnnotations], &pod)
-	if optedOut, _ := attachment.OptedOut(pod); optedOut {
-		return network{name: c.NetworkName, optedOut: true}
-	}
 	if now, ok := networks[c.NetworkName]; ok {
 		return now
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 const (
@@ -87,9 +88,14 @@ func TestAttachments(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cache := cacheOf(t, map[string]string{c.file: c.text}, c.conflists)
+			all, err := cache.List()
+			masqueraded := slices.ContainsFunc(all.Entries, func(e Entry) bool { return e.Masqueraded(policy.AllowAnnotations) })
+			if err != nil || masqueraded != c.want {
+				t.Fatalf("%+v, %v, want masqueraded: %v", all, err, c.want)
+			}
 			got, known, err := cache.Attachments()
-			if err != nil || (len(got) == 1) != c.want {
-				t.Fatalf("%v, %v, want masqueraded: %v", got, err, c.want)
+			if listed := c.want || strings.HasPrefix(name, "opted out"); err != nil || (len(got) == 1) != listed {
+				t.Fatalf("%v, %v, want listed: %v", got, err, listed)
 			}
 			if !c.want {
 				return
@@ -143,19 +149,28 @@ func TestKnown(t *testing.T) {
 func TestPods(t *testing.T) {
 	own := list("n", "bridge", "ip-masq")
 	named := strings.Replace(v1("n", "a", pathHere, own), `"result"`, `"cniArgs": [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "default"], ["K8S_POD_NAME", "web-0"]], "result"`, 1)
+	off := strings.Replace(own, `"ip-masq"`, `"ip-masq", "masquerade": false`, 1)
+	annotated := func(value string) string {
+		return strings.Replace(named, `"result"`, `"capabilityArgs": {"io.kubernetes.cri.pod-annotations": {"ip-masq-agent/masquerade": "`+value+`"}}, "result"`, 1)
+	}
 	for name, c := range map[string]struct {
 		text, conflist string
 		pod            string
 		optedOut       bool
+		allowed        policy.PodAnnotations
 	}{
-		"named":                      {named, own, "default/web-0", false},
-		"without arguments":          {v1("n", "a", pathHere, own), own, "", false},
-		"its network opted out":      {named, strings.Replace(own, `"ip-masq"`, `"ip-masq", "masquerade": false`, 1), "default/web-0", true},
-		"the pod opted out":          {strings.Replace(named, `"result"`, `"capabilityArgs": {"io.kubernetes.cri.pod-annotations": {"ip-masq-agent/masquerade": "false"}}, "result"`, 1), own, "default/web-0", true},
-		"its network has no ip-masq": {named, list("n", "bridge"), "default/web-0", false},
+		"named":                          {named, own, "default/web-0", false, ""},
+		"without arguments":              {v1("n", "a", pathHere, own), own, "", false, ""},
+		"its network opted out":          {named, off, "default/web-0", true, ""},
+		"the pod opted out":              {annotated("false"), own, "default/web-0", true, ""},
+		"the pod may not opt out":        {annotated("false"), own, "default/web-0", false, policy.DenyAnnotations},
+		"the pod overrides its network":  {annotated("true"), off, "default/web-0", false, ""},
+		"the pod may not do that either": {annotated("true"), off, "default/web-0", true, policy.DenyAnnotations},
+		"the annotation is no boolean":   {annotated("maybe"), off, "default/web-0", true, ""},
+		"its network has no ip-masq":     {named, list("n", "bridge"), "default/web-0", false, ""},
 	} {
 		got, err := cacheOf(t, map[string]string{"n-a-eth0": c.text}, map[string]string{"1.conflist": c.conflist}).List()
-		if err != nil || len(got.Entries) != 1 || got.Entries[0].Pod.String() != c.pod || got.Entries[0].OptedOut != c.optedOut {
+		if err != nil || len(got.Entries) != 1 || got.Entries[0].Pod.String() != c.pod || got.Entries[0].OptedOut(c.allowed) != c.optedOut {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}

@@ -30,13 +30,13 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if entry.ContainerID == "" || entry.IfName == "" || !entry.ID().Valid() || entry.Masqueraded && len(entry.Addresses) == 0 {
+		if entry.ContainerID == "" || entry.IfName == "" || !entry.ID().Valid() || entry.Masqueraded("") && len(entry.Addresses) == 0 {
 			t.Errorf("read %+v", entry)
 		}
 		if !slices.Equal(entry.Addresses, attachment.Normalize(entry.Addresses)) {
 			t.Errorf("addresses %v", entry.Addresses)
 		}
-		if again, _ := parse(name, data, networks); again.Masqueraded != entry.Masqueraded || again.Owner != entry.Owner {
+		if again, _ := parse(name, data, networks); again.Masqueraded("") != entry.Masqueraded("") || again.Owner != entry.Owner {
 			t.Errorf("read again as %+v, at first as %+v", again, entry)
 		}
 	})

@@ -10,8 +10,8 @@ import (
 // network is what a conflist says of the plugin.
 type network struct {
 	name       string
-	masquerade bool // the plugin is in it and not switched off
-	optedOut   bool // the plugin is in it and switched off
+	listed     bool  // the plugin is in it
+	masquerade *bool // the key of the plugin's entry
 }
 
 // pluginType is the plugin's type in a conflist.
@@ -59,8 +59,7 @@ func parseNetwork(data []byte) (network, bool) {
 	n := network{name: list.Name}
 	for _, plugin := range list.Plugins {
 		if plugin.Type == pluginType {
-			n.optedOut = plugin.Masquerade != nil && !*plugin.Masquerade
-			n.masquerade = !n.optedOut
+			n.listed, n.masquerade = true, plugin.Masquerade
 		}
 	}
 	return n, true

@@ -36,10 +36,10 @@ func IDs(path string) (ids []attachment.ID) {
 	return ids
 }
 
-// Attachments lists the attachments that should be behind the policy, and the ids of all that may be alive as far as the
-// runtime knows: not those whose namespace is gone, since a runtime that loses a DEL keeps their entry, but all that
+// Attachments lists the attachments whose network names the plugin, with what network and pod ask for, and the ids of all that may
+// be alive as far as the runtime knows: not those whose namespace is gone, since a runtime that loses a DEL keeps their entry, but all that
 // a file may mean that cannot be read just now.
-func (c Cache) Attachments() (masqueraded []attachment.Attachment, all map[attachment.ID]bool, err error) {
+func (c Cache) Attachments() (listed []attachment.Attachment, all map[attachment.ID]bool, err error) {
 	list, err := c.List()
 	if err != nil {
 		return nil, nil, err
@@ -47,8 +47,8 @@ func (c Cache) Attachments() (masqueraded []attachment.Attachment, all map[attac
 	all = make(map[attachment.ID]bool, len(list.Entries))
 	for _, entry := range list.Entries {
 		all[entry.ID()] = !entry.NetNS.Gone()
-		if entry.Masqueraded {
-			masqueraded = append(masqueraded, entry.Attachment)
+		if entry.Listed && len(entry.Addresses) > 0 {
+			listed = append(listed, entry.Attachment)
 		}
 	}
 	for _, name := range list.Unread {
@@ -56,5 +56,5 @@ func (c Cache) Attachments() (masqueraded []attachment.Attachment, all map[attac
 			all[owner.ID()] = true
 		}
 	}
-	return masqueraded, all, nil
+	return listed, all, nil
 }

@@ -15,18 +15,18 @@ import (
 )
 
 // Watch calls changed with the path of each file that was written or that appeared in one of the directories, and with "" where
-// anything may have, and removed with that of each file that was removed, until ctx ends. The directories may not exist yet, may be
-// removed, renamed and made again: each directory on the way to them is watched too.
-func Watch(ctx context.Context, dirs []string, changed, removed func(path string)) error {
+// anything may have, until ctx ends. The directories may not exist yet, may be removed, renamed and made again: each directory on
+// the way to them is watched too.
+func Watch(ctx context.Context, dirs []string, changed func(path string)) error {
 	notifier, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch directories: %w", err)
 	}
-	w := &watch{notifier: notifier, dirs: dirs, changed: changed, removed: removed}
+	w := &watch{notifier: notifier, dirs: dirs}
 	w.arm()
 	go func() {
 		defer func() { _ = notifier.Close() }()
-		w.run(ctx)
+		w.run(ctx, changed)
 	}()
 	return nil
 }
@@ -34,8 +34,6 @@ func Watch(ctx context.Context, dirs []string, changed, removed func(path string
 type watch struct {
 	notifier *fsnotify.Watcher
 	dirs     []string
-
-	changed, removed func(path string)
 }
 
 // arm watches what exists of every path. A directory that is watched already is not watched twice.
@@ -50,7 +48,7 @@ func (w *watch) arm() {
 	}
 }
 
-func (w *watch) run(ctx context.Context) {
+func (w *watch) run(ctx context.Context, changed func(path string)) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -59,20 +57,20 @@ func (w *watch) run(ctx context.Context) {
 			if !ok {
 				return
 			}
-			w.event(event)
+			w.event(event, changed)
 		case err, ok := <-w.notifier.Errors:
 			if !ok {
 				return
 			}
 			if errors.Is(err, fsnotify.ErrEventOverflow) {
 				w.arm()
-				w.changed("")
+				changed("")
 			}
 		}
 	}
 }
 
-func (w *watch) event(event fsnotify.Event) {
+func (w *watch) event(event fsnotify.Event, changed func(path string)) {
 	switch {
 	case w.leadsTo(event.Name):
 		// A directory that is renamed or removed keeps its watch for a moment, and would not be watched when it is made again.
@@ -83,11 +81,9 @@ func (w *watch) event(event fsnotify.Event) {
 			return
 		}
 		w.arm()
-		w.changed("")
+		changed("")
 	case w.inside(event.Name) && (event.Has(fsnotify.Create) || event.Has(fsnotify.Write)):
-		w.changed(event.Name)
-	case w.inside(event.Name) && event.Has(fsnotify.Remove):
-		w.removed(event.Name)
+		changed(event.Name)
 	}
 }
 

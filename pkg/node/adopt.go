@@ -6,6 +6,8 @@ import (
 	"io/fs"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
 // Runtime is what the container runtime knows of attachments. Only the agent asks it.
@@ -14,14 +16,14 @@ type Runtime interface {
 	Place() string
 	// Stamp changes whenever Attachments might.
 	Stamp() string
-	// Attachments lists those that should be behind the policy, and the ids of all that the runtime knows. An error means that
-	// nothing is known, which is no reason to drop anything.
-	Attachments() (masqueraded []attachment.Attachment, all map[attachment.ID]bool, err error)
+	// Attachments lists those whose network names the plugin, with what pod and network ask for, and the ids of all that the
+	// runtime knows. An error means that nothing is known, which is no reason to drop anything.
+	Attachments() (listed []attachment.Attachment, all map[attachment.ID]bool, err error)
 }
 
 // adopt records the pods that the runtime knows and that are not on record: attached before the plugin was in their conflist,
-// or their record was lost. It returns the ids that the runtime knows, nil where nothing is known, and how many pods were adopted.
-func (n *Node) adopt() (known map[attachment.ID]bool, adopted int) {
+// or their record was lost. It returns the ids that the runtime knows, nil where nothing is known, and for how many pods rules change.
+func (n *Node) adopt(s policy.Settings) (known map[attachment.ID]bool, adopted int) {
 	if n.runtime == nil {
 		return nil, 0
 	}
@@ -33,7 +35,7 @@ func (n *Node) adopt() (known map[attachment.ID]bool, adopted int) {
 		return nil, 0
 	}
 	for _, a := range attachments {
-		done, err := n.adoptOne(a)
+		done, err := n.adoptOne(s, a)
 		if err != nil {
 			n.log.Warn("could not adopt a pod", "network", a.Network, "container", a.ContainerID, "error", err)
 		}
@@ -44,9 +46,14 @@ func (n *Node) adopt() (known map[attachment.ID]bool, adopted int) {
 	return known, adopted
 }
 
-func (n *Node) adoptOne(a attachment.Attachment) (adopted bool, err error) {
+func (n *Node) adoptOne(s policy.Settings, a attachment.Attachment) (adopted bool, err error) {
 	if !n.adoptable(a) {
 		return false, nil
+	}
+	a, optedOut, _ := a.Decide(s.PodAnnotations) // the plugin refuses what is in the error, so it was not in the pod's list
+	if optedOut {
+		a.Addresses = pods(a.Addresses)
+		return ruleset.NeedsOptedOut(s), n.optOuts.Put(a)
 	}
 	a = n.governed(a)
 	if len(a.Addresses) == 0 {
@@ -54,7 +61,7 @@ func (n *Node) adoptOne(a attachment.Attachment) (adopted bool, err error) {
 	}
 	if a.Bypass = n.bypassing(a); a.Bypass != "" {
 		n.log.Warn("no rule for this attachment: "+attachment.Bypassing(a.Bypass), "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
-		return false, n.optOuts.Put(a)
+		return ruleset.NeedsOptedOut(s), n.optOuts.Put(a)
 	}
 	if err := n.records.Put(a); err != nil {
 		return false, fmt.Errorf("record an adopted pod: %w", err)
@@ -66,5 +73,8 @@ func (n *Node) adoptOne(a attachment.Attachment) (adopted bool, err error) {
 // OnRecord reports whether an attachment has a record, readable or not.
 func (n *Node) OnRecord(id attachment.ID) bool { return n.records.Has(id) }
 
-// RecordsDir is the directory of the records.
+// RecordsDir is the directory of the records, and OptOutsDir that of the records of pods that get no rule.
 func (n *Node) RecordsDir() string { return n.records.Dir }
+
+// OptOutsDir is RecordsDir's sibling.
+func (n *Node) OptOutsDir() string { return n.optOuts.Dir }

@@ -18,19 +18,26 @@ import (
 // open returns the backend of a kind, nil for one that this build does not know.
 func (n *Node) open(kind backend.Kind) backend.Backend { return registry.Open(n.host, kind) }
 
-// Attach puts the attachment behind the policy: its record first, then its rules. In the steady state that is one transaction
-// under the shared lock. Whatever is not steady (first ADD after boot, a repeated ADD, a chain that was flushed) is
+// Attach puts the attachment behind the policy, unless it opted out: its record first, then its rules. In the steady state that is
+// one transaction under the shared lock. Whatever is not steady (first ADD after boot, a repeated ADD, a chain that was flushed) is
 // reconciled under the exclusive lock. When a first ADD fails, its own traces are removed as far as possible.
 func (n *Node) Attach(ctx context.Context, a attachment.Attachment) error {
+	a, optedOut, err := n.decide(a)
+	if err != nil {
+		return err
+	}
+	if optedOut {
+		return n.optOut(ctx, a)
+	}
 	if a = n.governed(a); len(a.Addresses) == 0 {
 		n.log.Warn("the attachment has no address that can be masqueraded: it gets no rule", "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
 	}
 	if a.Bypass = n.bypassing(a); a.Bypass != "" {
 		n.log.Warn("no rule for this attachment: "+attachment.Bypassing(a.Bypass), "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
-		return n.OptOut(ctx, a)
+		return n.optOut(ctx, a)
 	}
 	former, err := n.records.Get(a.ID())
-	if !errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, fs.ErrNotExist) || n.optOuts.Has(a.ID()) {
 		return n.attachSlow(ctx, a, &former)
 	}
 	err = n.attachFast(ctx, a)
@@ -60,7 +67,6 @@ func (n *Node) attachFast(ctx context.Context, a attachment.Attachment) error {
 		return err
 	}
 	n.unmarkDeleted(a.ID())
-	n.forgetOptOut(a.ID())
 	want := n.single(decision, a)
 	if own := n.defaults.Chain; own != want.Settings.Chain && own != policy.DefaultChain {
 		n.log.Warn("the entry's masqChain is not used: this node has another chain", "masqChain", own, "chain", want.Settings.Chain)
@@ -92,12 +98,22 @@ func (n *Node) attachSlow(ctx context.Context, a attachment.Attachment, former *
 			return err
 		}
 	}
-	families := slices.DeleteFunc(p.Settings.Families(), func(f policy.Family) bool { return !a.Has(f) })
+	return n.reconcileFor(ctx, p, a)
+}
+
+// reconcileFor reconciles the families that an attachment has. It needs the exclusive lock.
+func (n *Node) reconcileFor(ctx context.Context, p policy.Policy, a attachment.Attachment) error {
+	families := families(p.Settings, a)
 	if len(families) == 0 {
 		return nil
 	}
-	_, err = n.reconcile(ctx, p, scope{families: families, keepChain: true})
+	_, err := n.reconcile(ctx, p, scope{families: families, keepChain: true})
 	return err
+}
+
+// families are those that are on and that the attachment has.
+func families(s policy.Settings, a attachment.Attachment) []policy.Family {
+	return slices.DeleteFunc(s.Families(), func(f policy.Family) bool { return !a.Has(f) })
 }
 
 // replace puts a record in the place of its former one. Where the attachment lost a family, its rules go first: reconciling
@@ -119,10 +135,15 @@ func (n *Node) replace(ctx context.Context, s policy.Settings, former *attachmen
 
 // single is the state of one attachment. It needs no prefixes: what the shared chain says is between the agent and the kernel.
 func (n *Node) single(d Decision, a attachment.Attachment) ruleset.State {
+	p := n.withoutPrefixes(d)
+	return ruleset.Build(p, []attachment.Attachment{a}, ruleset.Node{}).Of(families(p.Settings, a)...)
+}
+
+// withoutPrefixes is the policy as far as it matters for one attachment.
+func (n *Node) withoutPrefixes(d Decision) policy.Policy {
 	s := n.settings()
 	s.RandomFully = s.RandomFully && d.Features.RandomFully
-	p := policy.Policy{Settings: s}
-	return ruleset.Build(p, []attachment.Attachment{a}, ruleset.Node{}).Only(ruleset.Pods(a))
+	return policy.Policy{Settings: s}
 }
 
 // rollBackTime bounds the clean-up after a failed ADD, whose own context may have run out.
@@ -140,8 +161,13 @@ func (n *Node) rollBack(a attachment.Attachment) {
 // Detach removes exactly what the owner has: by record where there is one, and otherwise by looking for the owner in the
 // rules. It fails only when something of the owner's is known to be there and could not be removed.
 func (n *Node) Detach(ctx context.Context, owner attachment.Owner) error {
-	n.forgetOptOut(owner.ID())
-	return n.release(ctx, owner, n.markDeleted)
+	optedOut := n.optOuts.Has(owner.ID())
+	mark := func(owner attachment.Owner, recorded bool) { n.markDeleted(owner, recorded || optedOut) }
+	err := n.release(ctx, owner, mark)
+	if optedOut {
+		err = errors.Join(err, n.endOptOut(ctx, owner.ID()))
+	}
+	return err
 }
 
 func (n *Node) release(ctx context.Context, owner attachment.Owner, mark func(owner attachment.Owner, recorded bool)) error {

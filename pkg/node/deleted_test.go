@@ -119,7 +119,7 @@ func TestNoMarkThatProtectsNothing(t *testing.T) {
 	}
 	out := pod("pods", "out", "10.1.0.3")
 	c.name(t, out, "")
-	k.in(t, func(ctx context.Context) error { return k.cniPlugin().OptOut(ctx, out) })
+	k.in(t, func(ctx context.Context) error { return k.cniPlugin().optOut(ctx, out) })
 	k.wantMarks(t, "after DELs of unknown ids and an ADD that opted out", 0)
 }
 

@@ -29,8 +29,8 @@ func (n *Node) GC(ctx context.Context, network string, valid []attachment.Owner,
 		}
 		return a.NetNS.Gone()
 	}
-	n.forgetOptOuts(func(a attachment.Attachment) bool { return a.Network == network && dead(a) })
-	failures := n.collectRecords(ctx, network, dead)
+	failures := []error{n.endOptOuts(ctx, func(a attachment.Attachment) bool { return a.Network == network && dead(a) })}
+	failures = append(failures, n.collectRecords(ctx, network, dead)...)
 	if known {
 		failures = append(failures, n.collectRules(ctx, network, keep)...)
 	}

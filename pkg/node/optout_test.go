@@ -25,7 +25,7 @@ func TestOptOuts(t *testing.T) {
 	a := pod("pods", "out", "10.1.0.3")
 	a.Pod = attachment.Pod{Namespace: "default", Name: "out"}
 	optOut := func() {
-		k.in(t, func(ctx context.Context) error { return k.cniPlugin().OptOut(ctx, a) })
+		k.in(t, func(ctx context.Context) error { return k.cniPlugin().optOut(ctx, a) })
 		k.wantOptedOut(t, "after the ADD", "default/out")
 	}
 	optOut()
@@ -44,7 +44,7 @@ func TestOptOuts(t *testing.T) {
 		k.wantOptedOut(t, "after "+name)
 	}
 	a.NetNS = attachment.NetNS{Path: "/run/no-such-namespace"}
-	k.in(t, func(ctx context.Context) error { return k.cniPlugin().OptOut(ctx, a) })
+	k.in(t, func(ctx context.Context) error { return k.cniPlugin().optOut(ctx, a) })
 	k.wantOptedOut(t, "whose namespace is gone")
 	k.mustSync(t)
 	if all, err := k.optOuts.List(); len(all) != 0 || err != nil {

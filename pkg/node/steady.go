@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,6 +13,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
 // steady remembers a Sync that found nothing to write. While the kernel's generation, the policy and the records are the same,
@@ -25,7 +25,7 @@ type steady struct {
 	decision   Decision
 	records    []attachment.Attachment
 	recordsAt  time.Time
-	addresses  []netip.Addr
+	optOutsAt  time.Time // zero where opted-out pods are not in the rules
 	runtime    string
 	namespaces string
 	result     Result
@@ -49,7 +49,7 @@ func (n *Node) unchanged(ctx context.Context, p policy.Policy) bool {
 	if former := n.readPersisted(); former == nil || !former.Equal(p) {
 		return false // another program changed or removed the file
 	}
-	if !last.valid || !last.policy.Equal(p) || !last.recordsAt.Equal(n.recordsChanged()) || last.runtime != n.runtimeStamp() {
+	if !last.valid || !last.policy.Equal(p) || !last.recordsAt.Equal(n.recordsChanged()) || !last.optOutsAt.Equal(n.optOutsChanged(p.Settings)) || last.runtime != n.runtimeStamp() {
 		return false
 	}
 	b, decision, err := n.current()
@@ -57,9 +57,6 @@ func (n *Node) unchanged(ctx context.Context, p policy.Policy) bool {
 		return false
 	}
 	if last.namespaces != namespaceStamp(last.records) {
-		return false
-	}
-	if addresses, err := SourceAddresses(p, last.records); err != nil || !slices.Equal(addresses, last.addresses) {
 		return false
 	}
 	generation, ok := generationOf(ctx, b)
@@ -85,7 +82,7 @@ func (n *Node) forget() {
 func (n *Node) remember(seen steady, result Result) {
 	n.last = steady{}
 	if seen.valid && !result.Changed {
-		seen.result = Result{Backend: result.Backend, Chain: result.Chain, Pods: result.Pods, Addresses: result.Addresses, Egress: result.Egress}
+		seen.result = Result{Backend: result.Backend, Chain: result.Chain, Pods: result.Pods}
 		n.last = seen
 	}
 }
@@ -96,13 +93,12 @@ func (n *Node) snapshot(ctx context.Context, p policy.Policy) steady {
 	if err != nil {
 		return steady{}
 	}
-	seen := steady{policy: p, decision: decision, recordsAt: n.recordsChanged(), runtime: n.runtimeStamp()}
-	if seen.records, err = n.Records(); err != nil {
+	seen := steady{policy: p, decision: decision, recordsAt: n.recordsChanged(), optOutsAt: n.optOutsChanged(p.Settings), runtime: n.runtimeStamp()}
+	records, err := n.Records()
+	if err != nil {
 		return steady{}
 	}
-	if seen.addresses, err = SourceAddresses(p, seen.records); err != nil {
-		return steady{}
-	}
+	seen.records = append(slices.Clone(records), n.passing(p.Settings)...)
 	seen.namespaces = namespaceStamp(seen.records)
 	generation, ok := generationOf(ctx, b)
 	seen.generation, seen.valid = generation, ok && n.seenFor(generation) >= fresh
@@ -133,8 +129,18 @@ func generationOf(ctx context.Context, b backend.Backend) (uint32, bool) {
 }
 
 // recordsChanged is when the directory of records last had a file added, replaced or removed.
-func (n *Node) recordsChanged() time.Time {
-	info, err := os.Stat(n.records.Dir)
+func (n *Node) recordsChanged() time.Time { return changed(n.records.Dir) }
+
+// optOutsChanged is the same for pods that opted out, where the rules name them.
+func (n *Node) optOutsChanged(s policy.Settings) time.Time {
+	if !ruleset.NeedsOptedOut(s) {
+		return time.Time{}
+	}
+	return changed(n.optOuts.Dir)
+}
+
+func changed(dir string) time.Time {
+	info, err := os.Stat(dir)
 	if err != nil {
 		return time.Time{}
 	}

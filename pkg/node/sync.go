@@ -27,15 +27,12 @@ type Result struct {
 	Drift []backend.Drift
 	// PolicyChanged: another policy, or none, was in force before, so that no other program caused the difference.
 	PolicyChanged bool
-	Adopted       int // pods that the runtime knows and that were not on record
-	Dropped       int // pods whose network namespace is gone
+	Adopted       int // pods that the runtime knows and that were not on record, as far as rules change for them
+	Dropped       int // pods whose network namespace is gone, as far as there were rules for them
 	// Reading is how long reading the kernel took, without writing and without waiting for the lock.
 	Reading time.Duration
-	// Addresses are those of the node's own that the policy may give to connections, and Egress is what that makes of its groups.
-	Addresses []netip.Addr
-	Egress    []ruleset.Egress
-	// Former is what decided before, nil where nothing did or it is the same: what EndFlows asks for.
-	Former *Rules
+	// Former is the policy that was in force before, nil where there was none or it is the same: what EndFlows asks for.
+	Former *policy.Policy
 	// New are the addresses that came behind the policy since the last Sync of this process, all at its first one: EndFlows asks
 	// for them too.
 	New []netip.Addr
@@ -68,16 +65,19 @@ const lockTime = 10 * time.Second
 
 func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) {
 	former := n.readPersisted()
-	if former != nil && !former.Equal(p) || n.addressesChanged(p) {
+	if former != nil && !former.Equal(p) {
 		n.beginFlows()
 	}
 	n.setAsideUnreadable()
-	n.forgetOptOuts(func(a attachment.Attachment) bool { return a.NetNS.Gone() })
+	ended := n.forgetOptOuts(func(a attachment.Attachment) bool { return a.NetNS.Gone() })
 	dropped, err := n.dropDead(ctx, p.Settings)
+	if ruleset.NeedsOptedOut(p.Settings) {
+		dropped += ended
+	}
 	if err != nil {
 		n.log.Warn("could not remove an attachment whose network namespace is gone", "error", err)
 	}
-	known, adopted := n.adopt()
+	known, adopted := n.adopt(p.Settings)
 	n.runtimeKnown = known
 	n.pruneKnown()
 	sc := scope{families: p.Settings.Families(), known: known, settle: !n.tookOver}
@@ -87,6 +87,9 @@ func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) 
 	result, err := n.reconcile(ctx, p, sc)
 	result.Adopted, result.Dropped = adopted, dropped
 	result.PolicyChanged = former == nil || !former.Equal(p)
+	if result.PolicyChanged {
+		result.Former = former
+	}
 	if err != nil {
 		return result, err
 	}
@@ -98,7 +101,6 @@ func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) 
 			return result, fmt.Errorf("the rules are in place, but a reboot would lose them: %w", err)
 		}
 	}
-	result.Former = n.formerRules(former, p, result.Addresses)
 	result.New = n.newAddresses()
 	return result, nil
 }

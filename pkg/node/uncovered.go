@@ -3,9 +3,7 @@ package node
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
-	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 )
@@ -20,7 +18,11 @@ func (n *Node) Uncovered() ([]attachment.Attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.Unrecorded(attachments), nil
+	allowed := n.settings().PodAnnotations
+	return n.Unrecorded(slices.DeleteFunc(slices.Clone(attachments), func(a attachment.Attachment) bool {
+		_, optedOut, _ := a.Decide(allowed)
+		return optedOut
+	})), nil
 }
 
 // Unrecorded keeps those of the runtime's attachments that live, have an address that can be a pod's, and are not on record.
@@ -30,10 +32,11 @@ func (n *Node) Unrecorded(attachments []attachment.Attachment) []attachment.Atta
 	})
 }
 
-// adoptable reports whether a pod that the runtime knows lives and is not on record, be it as one that cannot be masqueraded.
+// adoptable reports whether a pod that the runtime knows lives and is not on record, be it as one that opted out or cannot be
+// masqueraded: what was decided at its ADD holds until the next.
 func (n *Node) adoptable(a attachment.Attachment) bool {
 	id := a.ID()
-	if direct, err := n.optOuts.Get(id); err == nil && direct.Bypass != "" {
+	if _, err := n.optOuts.Get(id); err == nil {
 		return false
 	}
 	return !n.records.Has(id) && !n.isDeleted(id) && a.NetNS.Path != "" && a.NetNS.Alive()
@@ -42,12 +45,13 @@ func (n *Node) adoptable(a attachment.Attachment) bool {
 // canBePods is what governed asks of an address.
 func canBePods(addr netip.Addr) bool { return !addr.IsUnspecified() && !isLocal(addr) }
 
+// pods keeps those addresses that can be a pod's.
+func pods(addresses []netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(addresses), func(addr netip.Addr) bool { return !canBePods(addr) })
+}
+
 // PodsStamp changes whenever Attached, OptedOut or Uncovered may count another number, but for namespaces that go. It may be called
 // beside a Sync.
 func (n *Node) PodsStamp() string {
-	var optedOut time.Time
-	if info, err := os.Stat(n.optOuts.Dir); err == nil {
-		optedOut = info.ModTime()
-	}
-	return fmt.Sprint(n.recordsChanged().UnixNano(), optedOut.UnixNano(), n.runtimeStamp())
+	return fmt.Sprint(n.recordsChanged().UnixNano(), changed(n.optOuts.Dir).UnixNano(), n.runtimeStamp())
 }

@@ -57,3 +57,44 @@ func TestOptedOut(t *testing.T) {
 		}
 	}
 }
+
+// TestTranslated: a pod's annotation chooses of the node's addresses, family by family, as long as the settings name it.
+func TestTranslated(t *testing.T) {
+	chosen := attached("z", "10.244.0.9", "fd00:244::8")
+	chosen.SourceAddresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}
+	usual := attached("y", "10.244.0.8")
+	node := []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("192.0.2.8"), netip.MustParseAddr("10.1.1.1")}
+	for _, c := range []struct {
+		name        string
+		annotations policy.PodAnnotations
+		sources     policy.Sources
+		node        []netip.Addr
+		want        string
+		needs       bool
+	}{
+		{"by its name", policy.SourceAddressesAnnotation, policy.SourcesPods, node, "10.244.0.8- 10.244.0.9-192.0.2.8 fd00:244::8- ", true},
+		{"both families", policy.SourceAddressesAnnotation, policy.SourcesPods, append(node, netip.MustParseAddr("2001:db8::7")), "10.244.0.8- 10.244.0.9-192.0.2.8 fd00:244::8-2001:db8::7 ", true},
+		{"not any more", policy.AllowAnnotations, policy.SourcesPods, node, "10.244.0.8- 10.244.0.9- fd00:244::8- ", false},
+		{"the node has none", policy.SourceAddressesAnnotation, policy.SourcesPods, node[2:], "10.244.0.8- 10.244.0.9- fd00:244::8- ", true},
+		{"all sources", policy.SourceAddressesAnnotation, policy.SourcesAll, node, "10.244.0.9-192.0.2.8 ", true},
+	} {
+		p := settings(true, c.sources)
+		p.Settings.PodAnnotations = c.annotations
+		got := ""
+		for _, table := range Build(p, []attachment.Attachment{usual, chosen}, Node{Addresses: c.node}).Tables {
+			for _, pod := range table.Pods {
+				got += pod.Address.String() + "-"
+				if pod.Translated.IsValid() {
+					got += pod.Translated.String()
+				}
+				got += " "
+			}
+		}
+		if asked := SourceAddresses(p, []attachment.Attachment{usual, chosen}); got != c.want || len(asked) > 0 != c.needs {
+			t.Errorf("%s: %q with %v, want %q", c.name, got, asked, c.want)
+		}
+		if asked := SourceAddresses(p, []attachment.Attachment{usual}); len(asked) > 0 {
+			t.Errorf("%s: asks for the node's addresses in %v without a pod that chose", c.name, asked)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"sort"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -59,49 +60,23 @@ type Node struct {
 }
 
 // Build computes the state for a policy and the recorded attachments on a node.
-// With SourcesAll there are no pods: the policy governs all traffic.
+// With SourcesAll the only pods are those with a source address of their own: the policy governs all traffic.
 func Build(p policy.Policy, attachments []attachment.Attachment, n Node) State {
 	state := State{Settings: p.Settings, OutputInterfaces: p.OutputInterfaces}
-	pods := append(Pods(attachments...), n.Unrecorded...)
+	pods := append(n.Pods(p.Settings, attachments...), n.Unrecorded...)
 	for _, family := range p.Settings.Families() {
 		table := Table{Family: family, Destinations: p.Destinations(family), Pods: []Pod{}}
 		table.Groups = groups(p, family, table.Destinations, n.Addresses)
-		if p.Settings.NodeTraffic && p.Settings.Sources == policy.SourcesPods {
+		if NeedsOptedOut(p.Settings) {
 			table.OptedOut = addresses(n.OptedOut, family)
 		}
-		if p.Settings.Sources == policy.SourcesPods {
-			table.Pods = ofFamily(pods, family)
+		table.Pods = ofFamily(pods, family)
+		if p.Settings.Sources == policy.SourcesAll {
+			table.Pods = slices.DeleteFunc(table.Pods, func(pod Pod) bool { return !pod.Translated.IsValid() })
 		}
 		state.Tables = append(state.Tables, table)
 	}
 	return state
-}
-
-// Egress is what a node makes of one egress group, in all families.
-type Egress struct {
-	Group     int             `json:"group"`     // counted from 1
-	Addresses []netip.Addr    `json:"addresses"` // the pools, of which each connection gets one address of its family
-	Missing   []policy.Family `json:"missing"`   // families with destinations, of which the node has no address
-}
-
-// Egress puts the groups of the families together.
-func (s State) Egress() []Egress {
-	all := []Egress{}
-	for _, table := range s.Tables {
-		for _, g := range table.Groups {
-			i := slices.IndexFunc(all, func(e Egress) bool { return e.Group == g.Number })
-			if i < 0 {
-				i = len(all)
-				all = append(all, Egress{Group: g.Number, Addresses: []netip.Addr{}, Missing: []policy.Family{}})
-			}
-			all[i].Addresses = append(all[i].Addresses, g.Addresses...)
-			if g.Missing != "" {
-				all[i].Missing = append(all[i].Missing, table.Family)
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b Egress) int { return cmp.Compare(a.Group, b.Group) })
-	return all
 }
 
 // groups are the egress groups that the destinations lead to.
@@ -123,12 +98,6 @@ func groups(p policy.Policy, family policy.Family, destinations []policy.Destina
 	return all
 }
 
-// SourceAddresses lists the prefixes in which addresses of the node's may become the source of connections: those of the egress
-// groups. Node.Addresses has to hold what the node has in them.
-func SourceAddresses(p policy.Policy, _ []attachment.Attachment) []netip.Prefix {
-	return p.SourceAddresses()
-}
-
 // addresses lists those of one family, sorted and each once.
 func addresses(attachments []attachment.Attachment, family policy.Family) (all []netip.Addr) {
 	for _, a := range attachments {
@@ -142,7 +111,7 @@ func addresses(attachments []attachment.Attachment, family policy.Family) (all [
 	return slices.Compact(all)
 }
 
-// Pods lists every address of every attachment.
+// Pods lists every address of every attachment, whatever their annotations choose.
 func Pods(attachments ...attachment.Attachment) []Pod {
 	var pods []Pod
 	for _, a := range attachments {
@@ -152,6 +121,47 @@ func Pods(attachments ...attachment.Attachment) []Pod {
 	}
 	return pods
 }
+
+// Pods lists every address of every attachment, with the source address that its annotation chooses of those of the node, as long
+// as the settings allow that.
+func (n Node) Pods(s policy.Settings, attachments ...attachment.Attachment) []Pod {
+	pods := Pods(attachments...)
+	i := 0
+	for _, a := range attachments {
+		chosen := Chosen(s, a)
+		for _, addr := range a.Addresses {
+			if pool := policy.Pool(policy.FamilyOf(addr), chosen, n.Addresses); len(pool) > 0 {
+				pods[i].Translated = policy.Choose(pool, addr)
+			}
+			i++
+		}
+	}
+	return pods
+}
+
+// Chosen are the prefixes of an attachment's annotation, none where the settings do not allow it any more.
+func Chosen(s policy.Settings, a attachment.Attachment) []netip.Prefix {
+	if !s.PodAnnotations.Allows(policy.SourceAddressesAnnotation) {
+		return nil
+	}
+	return a.SourceAddresses
+}
+
+// SourceAddresses lists the prefixes in which addresses of the node may become the source of connections: those of the egress groups,
+// and those that attachments chose. Node.Addresses has to hold what the node has in them.
+func SourceAddresses(p policy.Policy, attachments []attachment.Attachment) (all []netip.Prefix) {
+	for _, e := range p.Egress {
+		all = append(all, e.SourceAddresses...)
+	}
+	for _, a := range attachments {
+		all = append(all, Chosen(p.Settings, a)...)
+	}
+	return all
+}
+
+// NeedsOptedOut reports whether Build asks for the attachments that keep their address, because the policy would otherwise take
+// them for the node's traffic.
+func NeedsOptedOut(s policy.Settings) bool { return s.NodeTraffic && s.Sources == policy.SourcesPods }
 
 // Unrecorded returns those pods whose owner has no record.
 func Unrecorded(pods []Pod, attachments []attachment.Attachment) []Pod {
@@ -174,16 +184,23 @@ func ofFamily(pods []Pod, family policy.Family) []Pod {
 	return slices.Compact(out)
 }
 
-// Sort puts pods in the order of Compare.
-func Sort(pods []Pod) { slices.SortFunc(pods, Pod.Compare) }
+// Sort puts pods in the order of Compare. Package sort has one copy of its code for all types, where slices has one for each: 25 KiB
+// of a plugin that starts for every pod.
+func Sort(pods []Pod) { sort.Sort(ordered(pods)) }
+
+type ordered []Pod
+
+func (o ordered) Len() int           { return len(o) }
+func (o ordered) Less(i, j int) bool { return o[i].Compare(o[j]) < 0 }
+func (o ordered) Swap(i, j int)      { o[i], o[j] = o[j], o[i] }
 
 // Compare orders pods by address, then owner.
 func (p Pod) Compare(q Pod) int {
 	return cmp.Or(p.Address.Compare(q.Address), cmp.Compare(p.Owner, q.Owner), cmp.Compare(p.Label, q.Label))
 }
 
-// Only returns the state with the policy of s, no other pods than the given ones, and no other families than theirs: what one
-// attachment needs.
+// Only returns the state with the policy of s, no other pods than the given ones, and no other families than theirs. With
+// SourcesAll it has none.
 func (s State) Only(pods []Pod) State {
 	out := State{Settings: s.Settings, KeepChain: s.KeepChain, OutputInterfaces: s.OutputInterfaces}
 	for _, table := range s.Tables {

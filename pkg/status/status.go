@@ -129,6 +129,10 @@ type Pod struct {
 	ContainerID string       `json:"containerID"`
 	IfName      string       `json:"ifName"`
 	Addresses   []netip.Addr `json:"addresses"`
+	// SourceAddresses are the prefixes that its annotation chose, and RefusedAnnotations those of its annotations that have no effect
+	// because the key podAnnotations does not allow them.
+	SourceAddresses    []netip.Prefix `json:"sourceAddresses"`
+	RefusedAnnotations []string       `json:"refusedAnnotations"`
 }
 
 // PodOf is an attachment as the documents have it.
@@ -136,6 +140,7 @@ func PodOf(a attachment.Attachment) Pod {
 	return Pod{
 		Namespace: Known(a.Pod.Namespace), Name: Known(a.Pod.Name),
 		Network: a.Network, ContainerID: a.ContainerID, IfName: a.IfName, Addresses: append([]netip.Addr{}, a.Addresses...),
+		SourceAddresses: append([]netip.Prefix{}, a.SourceAddresses...), RefusedAnnotations: append([]string{}, a.Refused...),
 	}
 }
 

@@ -296,6 +296,12 @@ func (s Status) printPods(p page) {
 		p.each(len(pods), func(i int) {
 			pod := pods[i]
 			p.row("", color, "  %-32s  %s %s  %s", pod.title(), pod.Network, pod.IfName, strings.Trim(fmt.Sprint(pod.Addresses), "[]"))
+			if len(pod.SourceAddresses) > 0 {
+				p.row("", color, "    source addresses: %s", strings.Trim(fmt.Sprint(pod.SourceAddresses), "[]"))
+			}
+			if len(pod.RefusedAnnotations) > 0 {
+				p.row("", yellow, "    refused: %s", strings.Join(pod.RefusedAnnotations, ", "))
+			}
 		})
 	}
 	uncovered := "unknown"

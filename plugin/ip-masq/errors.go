@@ -6,6 +6,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
 )
@@ -24,9 +25,12 @@ const (
 // cniError is the one place where a failure gets its code.
 func cniError(err error) error {
 	var missing *backend.Missing
+	var bad *attachment.BadAnnotation
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &bad):
+		return types.NewError(types.ErrInvalidNetworkConfig, line(err), "")
 	case errors.Is(err, backend.ErrBusy):
 		return types.NewError(types.ErrTryAgainLater, line(err), "")
 	case errors.As(err, &missing) && missing.Part == backend.PartChain:

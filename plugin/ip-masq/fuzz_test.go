@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 // FuzzStdin gives any text to everything that reads the configuration: an error is one with a code, and what is accepted can
@@ -37,7 +40,9 @@ func FuzzStdin(f *testing.F) {
 		if err := conf.validate(); err != nil {
 			wantCoded(t, err)
 		}
-		_ = conf.optedOut()
+		if _, _, err := (attachment.Attachment{Asked: conf.asked()}).Decide(policy.AllowAnnotations); err != nil {
+			wantCoded(t, cniError(err))
+		}
 		if conf.node() == nil {
 			t.Error("no node")
 		}

@@ -55,9 +55,6 @@ func (c *netConf) validate() error {
 	if _, err := registry.ParseChoice(c.Backend); err != nil {
 		return badConf("backend", err)
 	}
-	if _, err := attachment.OptedOut(c.RuntimeConfig.PodAnnotations); err != nil {
-		return types.NewError(types.ErrInvalidNetworkConfig, err.Error(), "")
-	}
 	return nil
 }
 
@@ -65,10 +62,9 @@ func badConf(key string, err error) error {
 	return types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf("key %q of the ip-masq entry: %v", key, err), "")
 }
 
-// optedOut reports whether the pod keeps its address everywhere, by the network's key or its own annotation.
-func (c *netConf) optedOut() bool {
-	byPod, _ := attachment.OptedOut(c.RuntimeConfig.PodAnnotations) // validate asked for the error
-	return byPod || c.Masquerade != nil && !*c.Masquerade
+// asked is what pod and network ask for.
+func (c *netConf) asked() attachment.Asked {
+	return attachment.Asked{Annotations: c.RuntimeConfig.PodAnnotations, Network: c.Masquerade}
 }
 
 // node opens the node's state. The persisted policy overrules the settings given here.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"time"
@@ -20,19 +21,15 @@ const (
 	statusTime = 900 * time.Millisecond
 )
 
-// add puts the pod behind the policy and passes the previous result on.
+// add puts the pod behind the policy, unless network or pod opted out, and passes the previous result on.
 func add(args *skel.CmdArgs) error {
 	conf, previous, err := forPod(args)
 	if err != nil {
 		return err
 	}
-	ctx := within(verbTime)
-	if conf.optedOut() {
-		err = conf.node().OptOut(ctx, attachmentOf(conf, previous, args))
-	} else {
-		err = conf.node().Attach(ctx, attachmentOf(conf, previous, args))
-	}
-	if err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
+	defer cancel()
+	if err := conf.node().Attach(ctx, attachmentOf(conf, previous, args)); err != nil {
 		return cniError(err)
 	}
 	return printResult(os.Stdout, previous, conf.CNIVersion)
@@ -44,17 +41,19 @@ func del(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	ctx := within(verbTime)
+	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
+	defer cancel()
 	return cniError(conf.node().Detach(ctx, ownerOf(conf, args)))
 }
 
 // check verifies what add promised, and for a pod that opted out that there is nothing to verify.
 func check(args *skel.CmdArgs) error {
 	conf, previous, err := forPod(args)
-	if err != nil || conf.optedOut() {
+	if err != nil {
 		return err
 	}
-	ctx := within(verbTime)
+	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
+	defer cancel()
 	return cniError(conf.node().Check(ctx, attachmentOf(conf, previous, args)))
 }
 
@@ -68,7 +67,8 @@ func gc(args *skel.CmdArgs) error {
 	if err != nil {
 		return types.NewError(types.ErrDecodingFailure, "the list of valid attachments cannot be decoded", err.Error())
 	}
-	ctx := within(verbTime)
+	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
+	defer cancel()
 	return gcError(conf.node().GC(ctx, conf.Name, valid, known))
 }
 
@@ -81,7 +81,8 @@ func status(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	ctx := within(statusTime)
+	ctx, cancel := context.WithTimeout(context.Background(), statusTime)
+	defer cancel()
 	return statusError(conf.node().Status(ctx))
 }
 
@@ -128,6 +129,7 @@ func attachmentOf(conf *netConf, previous *cniresult.Result, args *skel.CmdArgs)
 		NetNS:     attachment.StatNetNS(args.Netns),
 		Addresses: previous.Addresses(args.IfName, args.Netns),
 		Gateways:  previous.Gateways(),
+		Asked:     conf.asked(),
 	}
 }
 

@@ -3,10 +3,13 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
@@ -191,6 +194,81 @@ func TestOptOut(t *testing.T) {
 				h.wantPods(t, podLine("10.1.0.9", "b"), podLine("10.1.0.2", "a"))
 			})
 		}
+	})
+}
+
+// TestPodAnnotations: the agent's policy says which annotations count. A refused one has no effect, is in the record and on stderr,
+// and keeps no pod from starting, whatever its value. What an ADD decided holds until the next, whatever the policy says by then.
+func TestPodAnnotations(t *testing.T) {
+	const masquerade, sources = policy.MasqueradeAnnotation, policy.SourceAddressesAnnotation
+	list := policy.AllowedAnnotations([]string{masquerade, sources})
+	tests := []struct {
+		name    string
+		allowed policy.PodAnnotations
+		network any
+		pod     map[string]string
+		code    uint
+		ruled   bool
+		refused []string
+	}{
+		{"allowed", policy.AllowAnnotations, nil, map[string]string{masquerade: "false"}, 0, false, nil},
+		{"the pod overrides its network", "", false, map[string]string{masquerade: "true"}, 0, true, nil},
+		{"denied", policy.DenyAnnotations, nil, map[string]string{masquerade: "false"}, 0, true, []string{masquerade}},
+		{"denied, the network is off", policy.DenyAnnotations, false, map[string]string{masquerade: "true"}, 0, false, []string{masquerade}},
+		{"denied, no boolean", policy.DenyAnnotations, nil, map[string]string{masquerade: "maybe"}, 0, true, []string{masquerade}},
+		{"no boolean", policy.AllowAnnotations, nil, map[string]string{masquerade: "maybe"}, 7, false, nil},
+		{"addresses are not in the default", "", nil, map[string]string{sources: "192.0.2.0/28"}, 0, true, []string{sources}},
+		{"no prefix", list, nil, map[string]string{sources: "192.0.2.1/28"}, 7, false, nil},
+		{"both refused", policy.DenyAnnotations, nil, map[string]string{sources: "x", masquerade: "no", "another/one": "x"}, 0, true, []string{masquerade, sources}},
+	}
+	eachVariant(t, func(t *testing.T, v variant) {
+		h := newHost(t, v)
+		persist := func(allowed policy.PodAnnotations) {
+			settings := policy.DefaultSettings()
+			settings.PodAnnotations = allowed
+			if err := node.New(node.Options{DataDir: h.dataDir}).SavePolicy(policy.Default(settings)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, tt := range tests {
+			persist(tt.allowed)
+			address := fmt.Sprint("10.1.0.", i+2)
+			r := h.request("ADD", fmt.Sprint("p", i), address).set("runtimeConfig", map[string]any{attachment.PodAnnotations: tt.pod})
+			if tt.network != nil {
+				r.set("masquerade", tt.network)
+			}
+			for _, when := range []string{"first", "again"} {
+				got := h.do(t, r).want(t, tt.code)
+				for _, name := range tt.refused {
+					if !strings.Contains(got.Stderr, "annotation="+name) {
+						t.Errorf("%s, %s: %s is not named on stderr:\n%s", tt.name, when, name, got.Stderr)
+					}
+				}
+				if tt.code != 0 && !strings.Contains(got.err.Msg, "annotation ip-masq-agent/") {
+					t.Errorf("%s: %s", tt.name, got.err.Msg)
+				}
+				if ruled := slices.Contains(h.observe(t, policy.IPv4).Pods, podLine(address, fmt.Sprint("p", i))); ruled != tt.ruled {
+					t.Errorf("%s, %s: has a rule: %t", tt.name, when, ruled)
+				}
+			}
+			records := attachment.Store{Dir: node.RecordsDir(h.stateDir)}
+			if !tt.ruled {
+				records.Dir = filepath.Join(h.stateDir, "opted-out")
+			}
+			owner := attachment.Owner{Network: network, ContainerID: fmt.Sprint("p", i), IfName: ifName}
+			if record, err := records.Get(owner.ID()); tt.code == 0 && (err != nil || !slices.Equal(record.Refused, tt.refused) || len(record.SourceAddresses) > 0) {
+				t.Errorf("%s: recorded as %+v, %v", tt.name, record, err)
+			}
+			if tt.code != 0 {
+				continue
+			}
+			for _, allowed := range []policy.PodAnnotations{policy.AllowAnnotations, policy.DenyAnnotations} {
+				persist(allowed)
+				h.must(t, r.as("CHECK"))
+			}
+			h.must(t, r.as("DEL"))
+		}
+		h.wantPods(t)
 	})
 }
 

@@ -1,4 +1,0 @@
-package nodeaddr
-
-// Parse is parse, for tests.
-var Parse = parse
