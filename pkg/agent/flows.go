@@ -10,11 +10,11 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// flowChange is what may have made connections wrong: a former policy, nil where there was none or it is the same, and addresses
+// flowChange is what may have made connections wrong: former rules, nil where there were none or they are the same, and addresses
 // that came behind the policy.
 type flowChange struct {
-	former *policy.Policy
-	now    policy.Policy
+	former *node.Rules
+	now    node.Rules
 	fresh  []netip.Addr
 }
 
@@ -29,7 +29,7 @@ func (c flowChange) join(newer flowChange) flowChange {
 
 // flowChangeOf returns what a sync changed for connections, and whether that is anything.
 func flowChangeOf(result node.Result, inForce policy.Policy) (change flowChange, is bool) {
-	return flowChange{result.Former, inForce, result.New}, result.Former != nil || len(result.New) > 0
+	return flowChange{result.Former, node.Rules{Policy: inForce, Addresses: result.Addresses}, result.New}, result.Former != nil || len(result.New) > 0
 }
 
 // endFlows ends the connections that contradict the policy, and returns how many.

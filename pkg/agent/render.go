@@ -11,6 +11,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
 	"github.com/ip-masq/ip-masq-cni/pkg/cli"
 	"github.com/ip-masq/ip-masq-cni/pkg/config"
+	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
@@ -32,7 +33,11 @@ func (p Program) render(o Options, _ []string) error {
 	if ok && decision.Kind != "" {
 		inForce.Settings.RandomFully = inForce.Settings.RandomFully && decision.Features.RandomFully
 	}
-	state := ruleset.Build(inForce, records, ruleset.Node{})
+	addresses, err := node.SourceAddresses(inForce, records)
+	if err != nil {
+		return err
+	}
+	state := ruleset.Build(inForce, records, ruleset.Node{Addresses: addresses})
 	return p.print(o, state, func() { _, _ = fmt.Fprint(p.Stdout, registry.Render(o.Backend, decision.Kind, state)) })
 }
 

@@ -8,12 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/plainfile"
 )
 
 // TempPrefix begins the names of all temporary files, so that Sweep can tell them from other programs'.
@@ -35,10 +38,14 @@ func WriteSync(path string, data []byte, mode os.FileMode) error {
 }
 
 func write(path string, data []byte, mode os.FileMode, sync func(*os.File) error, syncDir func(string) error) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("make directory for %s: %w", path, err)
+	finish := func(f *os.File) error { return errors.Join(f.Chmod(mode), sync(f)) }
+	s, err := stage(path, data, finish)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return fmt.Errorf("make directory for %s: %w", path, err)
+		}
+		s, err = stage(path, data, finish)
 	}
-	s, err := stage(path, data, func(f *os.File) error { return errors.Join(f.Chmod(mode), sync(f)) })
 	if err != nil {
 		return err
 	}
@@ -51,8 +58,9 @@ func write(path string, data []byte, mode os.FileMode, sync func(*os.File) error
 
 // Staged is a complete file on disk, one rename away from its place.
 type Staged struct {
-	Temp string // where it is
-	path string
+	Temp   string // where it is
+	path   string
+	placed bool // it is there no more
 }
 
 // Stage writes a file beside its place and syncs it; adjust sets mode, owner and the like. All that can go wrong for want of
@@ -62,7 +70,7 @@ func Stage(path string, data []byte, adjust func(*os.File) error) (*Staged, erro
 }
 
 func stage(path string, data []byte, finish func(*os.File) error) (*Staged, error) {
-	temp, err := os.CreateTemp(filepath.Dir(path), TempPrefix)
+	temp, err := createTemp(filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
@@ -70,12 +78,22 @@ func stage(path string, data []byte, finish func(*os.File) error) (*Staged, erro
 	if err == nil {
 		err = finish(temp)
 	}
-	s := &Staged{temp.Name(), path}
+	s := &Staged{Temp: temp.Name(), path: path}
 	if err := errors.Join(err, temp.Close()); err != nil {
 		s.Discard()
 		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
 	return s, nil
+}
+
+// createTemp makes a file of a name that no other has, readable for its owner alone.
+func createTemp(dir string) (*os.File, error) {
+	for {
+		file, err := plainfile.Open(filepath.Join(dir, fmt.Sprintf("%s%08x", TempPrefix, rand.Uint32())), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
+		if !errors.Is(err, fs.ErrExist) {
+			return file, err
+		}
+	}
 }
 
 // StageLink stages a symlink over itself.
@@ -85,7 +103,7 @@ func StageLink(path string) (*Staged, error) {
 		return nil, fmt.Errorf("read the symlink: %w", err)
 	}
 	for n := range 100 {
-		s := &Staged{filepath.Join(filepath.Dir(path), fmt.Sprintf("%slink-%d", TempPrefix, n)), path}
+		s := &Staged{Temp: filepath.Join(filepath.Dir(path), fmt.Sprintf("%slink-%d", TempPrefix, n)), path: path}
 		if err = os.Symlink(target, s.Temp); err == nil {
 			return s, nil
 		}
@@ -98,8 +116,8 @@ func StageLink(path string) (*Staged, error) {
 
 // Discard removes what was not committed. After a commit it does nothing.
 func (s *Staged) Discard() {
-	if s != nil {
-		_ = os.Remove(s.Temp)
+	if s != nil && !s.placed {
+		_ = plainfile.Remove(s.Temp)
 	}
 }
 
@@ -127,9 +145,10 @@ func (s *Staged) CommitNew() error {
 }
 
 func (s *Staged) rename() error {
-	if err := os.Rename(s.Temp, s.path); err != nil {
+	if err := unix.Rename(s.Temp, s.path); err != nil {
 		return fmt.Errorf("replace %s: %w", s.path, err)
 	}
+	s.placed = true
 	return nil
 }
 

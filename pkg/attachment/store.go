@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
+	"github.com/ip-masq/ip-masq-cni/pkg/plainfile"
 )
 
 // Store keeps one record per attachment in a directory that is lost at reboot, as the rules are. Records are written before
@@ -46,7 +47,7 @@ func (s Store) Put(a Attachment) error {
 
 // Get reads the record of an owner; the error is fs.ErrNotExist where there is none.
 func (s Store) Get(id ID) (Attachment, error) {
-	data, err := os.ReadFile(s.path(id))
+	data, err := plainfile.Read(s.path(id))
 	if errors.Is(err, syscall.EISDIR) {
 		return Attachment{}, fmt.Errorf("%w %s: %w", ErrUnreadable, id, err)
 	}
@@ -74,7 +75,7 @@ func (s Store) Has(id ID) bool {
 // Delete removes the record of an owner, also one that was set aside; a missing one is no error.
 func (s Store) Delete(id ID) error {
 	for _, path := range []string{s.path(id), s.setAsidePath(id)} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := plainfile.Remove(path); err != nil {
 			return fmt.Errorf("remove attachment record: %w", err)
 		}
 	}

@@ -23,7 +23,7 @@ import (
 // after, when the kernel collects it.
 const (
 	logRate    = 20_000
-	logTime    = 10 * time.Second // one hour with BENCH_FULL
+	logTime    = 10 * time.Second // TestMemory runs for an hour
 	logPods    = 110
 	logMetrics = "127.0.0.1:10290"
 )
@@ -34,7 +34,7 @@ func TestTranslations(t *testing.T) {
 	outDir(t)
 	requireTools(t)
 	r := newReport(fmt.Sprintf("Translations: an agent under %d new connections a second, all of them masqueraded", logRate))
-	off, on := newLogged(t, false), newLogged(t, true)
+	off, on := newLogged(t), newLogged(t, "--translation-log", filepath.Join(t.TempDir(), "log"))
 	tab := &table{head: []string{"", "connections", "lines", "lost", "µs of CPU per connection", "resident, MiB, at first", "at last"}}
 	var paired []float64
 	for range rounds(1) {
@@ -62,25 +62,22 @@ type logged struct {
 	pid int
 }
 
-func newLogged(t *testing.T, log bool) *logged {
+func newLogged(t *testing.T, flags ...string) *logged {
 	t.Helper()
 	n := netnstest.NewNode(t)
 	n.SetPATH(netnstest.IPTables(t, "nft"))
 	store := attachment.Store{Dir: filepath.Join(n.StateDir, "attachments")}
 	for i := range logPods {
-		owner := attachment.Owner{Network: "bench", ContainerID: fmt.Sprintf("%064d", i), IfName: "eth0"}
+		owner := attachment.Owner{Network: "bench", ContainerID: sandbox(i), IfName: "eth0"}
 		a := attachment.Attachment{Owner: owner, Pod: attachment.Pod{Namespace: "bench", Name: fmt.Sprintf("pod-%05d", i)}, Addresses: addresses(i)}
 		if err := store.Put(a); err != nil {
 			t.Fatal(err)
 		}
 	}
-	args := []string{
+	args := append([]string{
 		netnstest.Bin(t, "ip-masq-agent"), "run", "--state-dir", n.StateDir, "--data-dir", n.DataDir, "--cni-cache-dir", n.CacheDir, "--cni-conf-dir", n.ConfDir,
 		"--backend", "nftables", "--metrics-bind-address", logMetrics,
-	}
-	if log {
-		args = append(args, "--translation-log", filepath.Join(t.TempDir(), "log"))
-	}
+	}, flags...)
 	l := &logged{Node: n, injector: newInjector(t, n, logPods)}
 	if err := n.Sysctl("net/netfilter/nf_conntrack_udp_timeout=1"); err != nil {
 		t.Fatal(err)
@@ -90,6 +87,9 @@ func newLogged(t *testing.T, log bool) *logged {
 	time.Sleep(3 * time.Second) // until the agent has nothing more to do
 	return l
 }
+
+// sandbox is the container of the nth attachment.
+func sandbox(n int) string { return fmt.Sprintf("%064d", n) }
 
 // loaded is what one load cost.
 type loaded struct {
@@ -101,32 +101,34 @@ type loaded struct {
 // load opens connections at the rate, a hundredth of it at a time, and waits until all are over.
 func (l *logged) load(t *testing.T) (m loaded) {
 	t.Helper()
-	lasts := logTime
-	if full() {
-		lasts = time.Hour
-	}
 	lines, lost, cpu := l.metric("translation_log_lines_total"), l.metric("translation_log_lost_total"), l.cpu(t)
 	began := time.Now()
-	for m.sent < int(lasts.Seconds())*logRate {
+	for m.sent < int(logTime.Seconds())*logRate {
 		if _, err := l.batch(logRate / 100); err != nil {
 			t.Fatal(err)
 		}
 		m.sent += logRate / 100
-		if m.sent == logRate*int(lasts.Seconds())/2 {
+		if m.sent == logRate*int(logTime.Seconds())/2 {
 			m.first = l.resident(t)
 		}
 		time.Sleep(time.Until(began.Add(time.Duration(m.sent) * time.Second / logRate)))
 	}
 	m.last = l.resident(t)
 	took := time.Since(began)
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end) && l.tracked(t) > 0; time.Sleep(time.Second) {
-		// the kernel collects what is over
-	}
-	time.Sleep(2 * time.Second)
+	l.awaitEnds(t)
 	m.cpu = l.cpu(t) - cpu
 	m.lines, m.lost = int(l.metric("translation_log_lines_total")-lines), int(l.metric("translation_log_lost_total")-lost)
 	t.Logf("%d connections in %v: %+v", m.sent, took, m)
 	return m
+}
+
+// awaitEnds waits until the kernel has collected what is over, and the agent has written of it.
+func (l *logged) awaitEnds(t *testing.T) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end) && l.tracked(t) > 0; time.Sleep(time.Second) {
+		continue
+	}
+	time.Sleep(2 * time.Second)
 }
 
 func (l *logged) metric(name string) float64 {

@@ -158,8 +158,15 @@ func singleAddress(value string) netip.Addr {
 	return netip.Addr{}
 }
 
-// addressIn reads a prefix or a range of addresses.
+// addressIn reads a prefix, a range of addresses, or some bits of an address under a mask with holes.
 func addressIn(about subject, value string) (match, bool) {
+	if address, mask, masked := strings.Cut(value, "/"); masked && about == source {
+		bits, err1 := netip.ParseAddr(address)
+		under, err2 := netip.ParseAddr(mask)
+		if err1 == nil && err2 == nil && bits.BitLen() == under.BitLen() {
+			return match{{about: source, bits: bits.AsSlice(), under: under.AsSlice()}}, true
+		}
+	}
 	if prefix, err := netip.ParsePrefix(value); err == nil {
 		return match{{about: about, addresses: ranges{rangeOf(prefix)}}}, true
 	}
@@ -231,7 +238,7 @@ var translating = []string{"MASQUERADE", "SNAT", "NETMAP"}
 var redirecting = []string{"DNAT", "REDIRECT"}
 
 // plainTargets are extensions that may stand without an option and so look like chains.
-var plainTargets = []string{"LOG", "NFLOG", "TRACE", "QUEUE", "NFQUEUE", "AUDIT"}
+var plainTargets = []string{"LOG", "NFLOG", "TRACE", "AUDIT"}
 
 func (a *arguments) act(goes bool, target []string) {
 	switch {
@@ -250,6 +257,8 @@ func (a *arguments) act(goes bool, target []string) {
 		a.action = accept
 	case target[0] == "DROP":
 		a.action = drop
+	case target[0] == "NFQUEUE", target[0] == "QUEUE":
+		a.action, a.queues = drop, true
 	case target[0] == "RETURN":
 		a.action = returns
 	case target[0] == "NOTRACK", target[0] == "CT" && slices.Contains(target, "--notrack"):

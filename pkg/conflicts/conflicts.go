@@ -1,6 +1,6 @@
 // Package conflicts finds what defeats the policy and is not managed by ip-masq: rules and settings of other software that
-// translate pods' traffic which the policy keeps, that end the search for a rule before the agent's is asked, or that keep
-// pods' connections from being tracked and so from being masqueraded. It names each with its owner, its place and the fix.
+// translate pods' traffic which the policy keeps or for which it chooses an address, that end the search for a rule before the
+// agent's is asked, or that keep pods' connections from being tracked and so from being translated. It names each with its owner, its place and the fix.
 //
 // It asks what would happen to the first packet of a connection from a pod to a destination outside, without a mark, whose
 // destination was not translated (as kube-proxy does for services) and that is not encrypted: groups of such packets go through

@@ -142,7 +142,7 @@ func (s nativeSet) contains(fields []field) condition {
 	c := condition{about: oneOf}
 	for _, e := range s.elements {
 		m := e.match(fields)
-		if len(m) == 1 && (m[0].about == source || m[0].about == destination) {
+		if len(m) == 1 && (m[0].about == source || m[0].about == destination) && m[0].under == nil {
 			addresses[m[0].about] = append(addresses[m[0].about], m[0].addresses...)
 			continue
 		}

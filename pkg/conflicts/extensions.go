@@ -102,7 +102,7 @@ func (r *reading) target(e nfnl.Attributes) {
 		r.marks, r.markUnknown, r.untracks = r.marks || a.marks, r.markUnknown || a.marks, r.untracks || a.untracks
 	}
 	if a.action != pass {
-		r.masquerades = a.masquerades
+		r.masquerades, r.queues = a.masquerades, a.queues
 		r.action = a.action
 	}
 	r.say("%s", name)

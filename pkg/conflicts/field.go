@@ -246,6 +246,9 @@ func (f field) between(from, to []byte) condition {
 			about := map[fieldKind]subject{sourceField: source, destinationField: destination}[f.kind]
 			return condition{about: about, addresses: ranges{r}}
 		}
+		if f.kind == sourceField && same && f.size == f.bits/8 && len(f.mask) == f.size && len(from) == f.size {
+			return condition{about: source, bits: from, under: f.mask}
+		}
 	case inputField, outputField, inputIndexField, outputIndexField:
 		if name, ok := f.interfaceIn(from, to); ok {
 			about := map[fieldKind]subject{inputField: input, inputIndexField: input, outputField: output, outputIndexField: output}[f.kind]
@@ -334,6 +337,8 @@ func (f field) text(from, to []byte, not bool) string {
 			relation = "!="
 		}
 		return fmt.Sprintf("%s %s %#x", f.name, relation, number(from))
+	case c.about == source && c.under != nil:
+		return fmt.Sprintf("%s & %#x %s %#x", f.name, c.under, map[bool]string{true: "!=", false: "=="}[not], c.bits)
 	case c.about == source || c.about == destination:
 		return fmt.Sprintf("%s %s%s", f.name, unequal(not), c.addresses[0])
 	case c.about == input || c.about == output:

@@ -68,7 +68,7 @@ func words(line string) []string {
 }
 
 func (l *listing) base(family policy.Family) base {
-	b := base{name: "nat", chain: "POSTROUTING", family: family}
+	b := base{name: "nat", chain: "POSTROUTING", family: family, priority: 100}
 	b.read = func(_ context.Context, chain string) ([]rule, error) {
 		l.reads = append(l.reads, chain)
 		return b.fromListing("iptables-nft", chain, l.chains[chain]), nil

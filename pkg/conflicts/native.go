@@ -135,6 +135,7 @@ func (r *reading) expression(name string, e nfnl.Attributes) {
 	case "redir":
 		r.act(redirect, "redirect")
 	case "reject", "queue":
+		r.queues = name == "queue"
 		r.act(drop, name)
 	case "target":
 		r.target(e)

@@ -108,11 +108,11 @@ func oldFlannel(r rule) bool {
 		r.match[1].about == destination && r.match[1].not && r.match[1].addresses[0].first.IsMulticast()
 }
 
-// translationFix is what ends a translation of packets that the policy keeps.
-func (o owner) translationFix(chain string, kept ranges) string {
-	_, beyond := kept.split(metadata)
+// translationFix is what ends a translation of packets to some destinations, of which the policy keeps those in kept.
+func (o owner) translationFix(chain string, hit, kept ranges) string {
+	_, beyond := hit.split(metadata)
 	switch {
-	case len(beyond) == 0:
+	case len(beyond) == 0 && hit.overlap(kept):
 		return metadataFix
 	case o.name == "firewalld":
 		return firewalldFix(chain)

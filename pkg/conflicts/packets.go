@@ -44,7 +44,7 @@ func (c condition) split(n node, p packets) (in, out []packets) {
 	case never:
 		out = []packets{p}
 	case source:
-		in, out = p.bySource(func(addr netip.Addr) bool { return c.addresses.contain(addr) }, c.not)
+		in, out = p.bySource(c.ofSource, c.not)
 	case sourceSet:
 		if ask := n.members(c.set); ask != nil {
 			in, out = p.bySource(ask, c.not)

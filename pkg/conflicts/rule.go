@@ -20,6 +20,7 @@ type rule struct {
 	mark, markMask uint32
 	markUnknown    bool // nobody knows to what
 
+	queues         bool       // hands the packet to a program, without which the kernel drops it
 	masquerades    bool       // translates to the address of the output interface
 	to             netip.Addr // translates or redirects to this one, where it is a single one
 	packets, bytes uint64     // its counter
@@ -48,6 +49,8 @@ type condition struct {
 	not   bool
 
 	addresses  ranges   // source, destination
+	bits       []byte   // source, where under is set: the address has these bits there
+	under      []byte   //
 	set        string   // sourceSet, destinationSet: the name of an ipset
 	interfaces []string // input, output: names, or beginnings with a * behind
 	mark, mask uint32   // marked
@@ -74,6 +77,20 @@ const (
 	port                          // of the destination; likewise
 	oneOf                         // one of several matches, as of the elements of a set of nf_tables
 )
+
+// ofSource reports whether a packet from an address meets the condition, which is about the source.
+func (c condition) ofSource(addr netip.Addr) bool {
+	if c.under == nil {
+		return c.addresses.contain(addr)
+	}
+	bytes := addr.AsSlice()
+	for i := range min(len(bytes), len(c.under)) {
+		if bytes[i]&c.under[i] != c.bits[i] {
+			return false
+		}
+	}
+	return len(bytes) == len(c.under)
+}
 
 // impossible is a match that no packet meets.
 func (m match) impossible() bool {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sort"
+	"strings"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
@@ -171,6 +172,8 @@ func (t *tracer) follow(ctx context.Context, chain string, rules []rule, live []
 			t.end(in, end)
 			live = out
 			continue
+		case r.action == drop && r.queues && !end.Managed:
+			end.Effect = Unknown // the program that reads the queue decides
 		case r.action == drop:
 			end.Effect = Drops
 		case r.action == translate && r.masquerades:
@@ -237,12 +240,17 @@ func sentBack(in []traced, end End) []traced {
 func (t *tracer) endOf(chain string, r rule) End {
 	end := End{
 		Effect: Passes, Where: r.where, Rule: r.text, Packets: r.packets, Bytes: r.bytes,
-		Managed: t.native == ownTable || slices.Contains(t.own, chain) || t.managed(r),
+		Managed: t.native == ownTable || t.owns(chain) || t.managed(r),
 	}
 	if !end.Managed {
 		end.Owner, end.exempts = t.ownerOf(chain, r).name, t.ahead
 	}
 	return end
+}
+
+// owns reports whether a chain is one of those that the policy names, or one that these lead to, whose names begin with theirs.
+func (t *tracer) owns(chain string) bool {
+	return slices.ContainsFunc(t.own, func(own string) bool { return chain == own || strings.HasPrefix(chain, own+"-") })
 }
 
 // Exempts reports whether the packet ends its way through a base chain at another program's rule ahead of ip-masq's.

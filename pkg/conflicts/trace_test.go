@@ -23,6 +23,21 @@ const agentRules = `
 -A IP-MASQ-AGENT -c 4 400 -m addrtype ! --dst-type LOCAL -j MASQUERADE --random-fully
 `
 
+// groupRules lead to an egress group with two addresses.
+const groupRules = `
+-A POSTROUTING -m comment --comment "ip-masq-agent: pods" -j IP-MASQ-AGENT-PODS
+-A IP-MASQ-AGENT-PODS ! -d 224.0.0.0/4 -g IP-MASQ-AGENT
+-A IP-MASQ-AGENT -d 198.51.100.0/24 -m addrtype ! --dst-type LOCAL -g IP-MASQ-AGENT-E1
+-A IP-MASQ-AGENT -m addrtype ! --dst-type LOCAL -j MASQUERADE --random-fully
+-A IP-MASQ-AGENT-E1 -c 1 100 -s 0.0.0.1/0.0.0.1 -j SNAT --to-source 192.0.2.2 --random-fully
+-A IP-MASQ-AGENT-E1 -c 1 100 -j SNAT --to-source 192.0.2.3 --random-fully
+`
+
+// group is a packet to the egress group.
+func group(pod byte) Packet {
+	return Packet{Source: netip.AddrFrom4([4]byte{10, 244, 0, pod}), Destination: netip.MustParseAddr("198.51.100.9")}
+}
+
 // TestFollow: the ends of one packet in a base chain, with the rule that decides, and what ip-masq's rules alone would do.
 func TestFollow(t *testing.T) {
 	udp := Packet{Source: netip.MustParseAddr("10.244.0.5"), Destination: netip.MustParseAddr("192.0.2.7"), Protocol: unix.IPPROTO_UDP, Port: 53}
@@ -92,6 +107,22 @@ func TestFollow(t *testing.T) {
 			[]string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 1", "masquerades, ip-masq, IP-MASQ-AGENT 3, 4"},
 			[]string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 1", "masquerades, ip-masq, IP-MASQ-AGENT 3, 4"},
 		},
+		{
+			"a pool of source addresses", groupRules, group(5),
+			[]string{"translates 192.0.2.2, ip-masq, IP-MASQ-AGENT-E1 1, 1"},
+			[]string{"translates 192.0.2.2, ip-masq, IP-MASQ-AGENT-E1 1, 1"},
+		},
+		{
+			"another one of the pool", groupRules, group(6),
+			[]string{"translates 192.0.2.3, ip-masq, IP-MASQ-AGENT-E1 2, 1"},
+			[]string{"translates 192.0.2.3, ip-masq, IP-MASQ-AGENT-E1 2, 1"},
+		},
+		{
+			"a group that drops", strings.Replace(groupRules, "-s 0.0.0.1/0.0.0.1 -j SNAT --to-source 192.0.2.2", "-j NFQUEUE --queue-num 65535", 1), group(5),
+			[]string{"drops, ip-masq, IP-MASQ-AGENT-E1 1, 1"},
+			[]string{"drops, ip-masq, IP-MASQ-AGENT-E1 1, 1"},
+		},
+		{"a queue of other software", "-A POSTROUTING -d 192.0.2.0/24 -j NFQUEUE --queue-num 0" + agentRules, udp, []string{"unknown, unknown, POSTROUTING 1"}, []string{"masquerades, ip-masq, IP-MASQ-AGENT 2, 4"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			q := query()
@@ -178,6 +209,7 @@ func TestFollowServices(t *testing.T) {
 	} {
 		t.Run(test.ruleset+"/"+test.load[0], func(t *testing.T) {
 			netnstest.Require(t, test.load[0])
+			needsNFT(t, test.ruleset)
 			s := newScene(t, backend.IPTablesNFT)
 			load(t, s.Space, readRulesets(t, test.ruleset)[0].text, test.load...)
 			redirects := func(p Packet) (redirects, all int) {

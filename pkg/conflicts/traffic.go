@@ -12,7 +12,9 @@ type traffic struct {
 	family      policy.Family
 	pods        []netip.Addr // sorted
 	kept        ranges       // destinations that must see the pod's own address
-	masqueraded ranges       // destinations that must not
+	masqueraded ranges       // destinations that must see the node's
+	chosen      ranges       // destinations of egress groups, that must see a chosen address or nothing at all
+	leaving     match        // by the interfaces through which packets are masqueraded
 }
 
 // unforwarded are destinations that no router forwards to, or about which the policy says nothing (multicast).
@@ -30,7 +32,14 @@ func newTraffic(q Query, family policy.Family) traffic {
 	}
 	slices.SortFunc(t.pods, netip.Addr.Compare)
 	t.pods = slices.Compact(t.pods)
-	t.kept, t.masqueraded = divide(family, q.Policy.Destinations(family))
+	t.kept, t.masqueraded, t.chosen = divide(family, q.Policy.Destinations(family))
+	meant, excluded := q.Policy.OutputInterfaces.Split()
+	if len(meant) > 0 {
+		t.leaving = append(t.leaving, condition{about: output, interfaces: meant})
+	}
+	if len(excluded) > 0 {
+		t.leaving = append(t.leaving, condition{about: output, interfaces: excluded, not: true})
+	}
 	return t
 }
 
@@ -42,7 +51,7 @@ func everywhere(family policy.Family) netip.Prefix {
 }
 
 // divide cuts all addresses by verdict: that of the longest prefix which contains them. What no prefix contains is masqueraded.
-func divide(family policy.Family, destinations []policy.Destination) (kept, masqueraded ranges) {
+func divide(family policy.Family, destinations []policy.Destination) (kept, masqueraded, chosen ranges) {
 	var nowhere []addrRange
 	for _, prefix := range unforwarded[family] {
 		nowhere = append(nowhere, rangeOf(prefix))
@@ -54,7 +63,7 @@ func divide(family policy.Family, destinations []policy.Destination) (kept, masq
 		}
 		return a.Prefix.Bits() - b.Prefix.Bits()
 	})
-	verdicts := map[policy.Verdict]*ranges{policy.Keep: &kept, policy.Masquerade: &masqueraded}
+	verdicts := map[policy.Verdict]*ranges{policy.Keep: &kept, policy.Masquerade: &masqueraded, policy.Translate: &chosen}
 	next := rangeOf(everywhere(family)).first // behind what has its verdict
 	give := func(until netip.Addr, verdict policy.Verdict) {
 		if next.IsValid() && !until.Less(next) {
@@ -79,15 +88,27 @@ func divide(family policy.Family, destinations []policy.Destination) (kept, masq
 		around = append(around, d)
 	}
 	leave(func(addrRange) bool { return true })
-	_, kept = rangesOf(kept...).split(rangesOf(nowhere...))
-	_, masqueraded = rangesOf(masqueraded...).split(rangesOf(nowhere...))
-	return kept, masqueraded
+	for _, of := range verdicts {
+		_, *of = rangesOf(*of...).split(rangesOf(nowhere...))
+	}
+	return kept, masqueraded, chosen
 }
 
-// first is what a search begins with: packets of all pods to all destinations but the node.
-func (t traffic) first(n node) packets {
-	_, to := rangesOf(slices.Concat(t.kept, t.masqueraded)...).split(n.local())
-	return packets{pods: t.pods, anyPod: len(t.pods) == 0, to: to}
+// translated are the destinations that must not see the pod's own address.
+func (t traffic) translated() ranges { return rangesOf(slices.Concat(t.masqueraded, t.chosen)...) }
+
+// first is what a search begins with: packets of all pods to all destinations but the node. What leaves by an interface that the
+// policy leaves out may be translated by whoever wants to, unless the policy names its destination as one to keep.
+func (t traffic) first(n node) []packets {
+	bound := func(to ranges) packets {
+		_, to = to.split(n.local())
+		return packets{pods: t.pods, anyPod: len(t.pods) == 0, to: to}
+	}
+	if t.leaving == nil {
+		return []packets{bound(rangesOf(slices.Concat(t.kept, t.masqueraded, t.chosen)...))}
+	}
+	leaving, _ := t.leaving.split(n, bound(t.translated()))
+	return append(leaving, bound(t.kept))
 }
 
 // certainly reports whether there are packets among these, beyond doubt, to one of the destinations.

@@ -46,7 +46,7 @@ func (w *walker) walk(ctx context.Context) []Conflict {
 		w.errs = append(w.errs, err)
 	}
 	w.ahead = slices.ContainsFunc(rules, w.managed)
-	w.follow(ctx, w.chain, rules, []packets{w.traffic.first(w.node)}, 0)
+	w.follow(ctx, w.chain, rules, w.traffic.first(w.node), 0)
 	all := make([]Conflict, len(w.found))
 	for i, f := range w.found {
 		all[i] = f.Conflict
@@ -145,31 +145,40 @@ func (w *walker) bounded(groups []packets) []packets {
 	return nil
 }
 
-// translating is a conflict wherever it stands: packets that the policy keeps go on to the next rule, and to the next table.
+// translating is a conflict wherever it stands: packets that the policy keeps go on to the next rule, and to the next table. Those
+// for which it chooses an address get that from the agent, unless the rule is asked before.
 func (w *walker) translating(chain string, r rule, in []packets) {
-	var kept []addrRange
+	spoiled := w.traffic.kept
+	if w.ahead || w.priority < agentPriority {
+		spoiled = rangesOf(slices.Concat(spoiled, w.traffic.chosen)...)
+	}
+	var hit []addrRange
 	for _, p := range in {
 		if !p.doubtful && w.hook == afterRouting {
-			both, _ := p.to.split(w.traffic.kept)
-			kept = append(kept, both...)
+			both, _ := p.to.split(spoiled)
+			hit = append(hit, both...)
 		}
 	}
-	if len(kept) > 0 {
+	if len(hit) > 0 {
 		owner := w.ownerOf(chain, r)
-		w.report(r, owner.name, owner.translationFix(chain, rangesOf(kept...)))
+		w.report(r, owner.name, owner.translationFix(chain, rangesOf(hit...), w.traffic.kept))
 	}
 }
 
+// agentPriority is where the agent's rules are asked with every backend (NF_IP_PRI_NAT_SRC). Which of two base chains of one
+// priority is asked first depends on which was made first, and nobody can tell.
+const agentPriority = 100
+
 // exempting is a conflict ahead of the agent's root rule in the same base chain: what it matches never gets there.
 func (w *walker) exempting(chain string, r rule, in []packets) {
-	if w.hook == afterRouting && w.ahead && certainly(in, w.traffic.masqueraded) {
+	if w.hook == afterRouting && w.ahead && certainly(in, w.traffic.translated()) {
 		w.report(r, w.ownerOf(chain, r).name, exemptFix)
 	}
 }
 
 // untracking is a conflict for what has to be masqueraded: without connection tracking no rule of any table nat is asked.
 func (w *walker) untracking(chain string, r rule, in []packets) {
-	if w.hook == beforeTracking && certainly(in, w.traffic.masqueraded) {
+	if w.hook == beforeTracking && certainly(in, w.traffic.translated()) {
 		owner := w.ownerOf(chain, r)
 		w.report(r, owner.name, owner.untrackedFix())
 	}

@@ -14,6 +14,10 @@ func TestWalk(t *testing.T) {
 
 const root = `-A POSTROUTING -m comment --comment "ip-masq-agent: pods" -j IP-MASQ-AGENT-PODS`
 
+func withEgress(q *Query) {
+	q.Policy.Egress = []policy.Egress{{Destinations: prefixes("198.51.100.0/24", "10.7.0.0/16"), SourceAddresses: prefixes("192.0.2.0/24")}}
+}
+
 var walkTests = []walkTest{
 	{name: "nothing", rules: root},
 	{name: "an older agent's chain is ours", rules: `-A POSTROUTING -m addrtype ! --dst-type LOCAL -j IP-MASQ-AGENT
@@ -91,6 +95,30 @@ var walkTests = []walkTest{
 	{name: "ACCEPT of IPsec ahead", rules: "-A POSTROUTING -m policy --dir out --pol ipsec -j ACCEPT\n" + root},
 	{name: "ACCEPT in a chain ahead", rules: "-A POSTROUTING -j X\n" + root + "\n-A X -d 198.51.100.0/24 -j ACCEPT", want: []string{"unknown: X 1"}},
 	{name: "RETURN in a chain ahead", rules: "-A POSTROUTING -j X\n" + root + "\n-A X -j RETURN"},
+
+	{name: "another address for an egress group, ahead", rules: "-A POSTROUTING -d 198.51.100.0/24 -j MASQUERADE\n" + root, change: withEgress, want: []string{"unknown: POSTROUTING 1"}},
+	{name: "another address for an egress group, behind", rules: root + "\n-A POSTROUTING -d 198.51.100.0/24 -j MASQUERADE", change: withEgress},
+	{name: "another address for an egress group, where ours are elsewhere", rules: "-A POSTROUTING -d 198.51.100.0/24 -j MASQUERADE", change: withEgress},
+	{name: "a queue ahead of an egress group", rules: "-A POSTROUTING -d 198.51.100.0/24 -j NFQUEUE --queue-num 7\n" + root, change: withEgress},
+	{name: "ACCEPT ahead of an egress group", rules: "-A POSTROUTING -d 198.51.100.0/24 -j ACCEPT\n" + root, change: withEgress, want: []string{"unknown: POSTROUTING 1"}},
+	{name: "an egress group inside of what is kept", rules: "-A POSTROUTING -d 10.7.0.0/16 -j MASQUERADE", change: withEgress},
+	{
+		name: "by an interface that is left out", rules: "-A POSTROUTING -o cni0 -j ACCEPT\n-A POSTROUTING ! -d 10.0.0.0/8 -o cni0 -j MASQUERADE\n" + root,
+		change: func(q *Query) {
+			q.Policy.NonMasquerade, q.Policy.OutputInterfaces = prefixes("172.16.0.0/12", "192.168.0.0/16"), policy.Interfaces{"!cni*"}
+		},
+	},
+	{
+		name: "by an interface that is not", rules: "-A POSTROUTING -o cni0 -j ACCEPT\n" + root,
+		change: func(q *Query) {
+			q.Policy.NonMasquerade, q.Policy.OutputInterfaces = prefixes("172.16.0.0/12", "192.168.0.0/16"), policy.Interfaces{"cni*", "eth1"}
+		},
+		want: []string{"unknown: POSTROUTING 1"},
+	},
+	{
+		name: "of what is kept, by an interface that is left out", rules: "-A POSTROUTING -o eth0 -d 192.168.0.0/16 -j MASQUERADE",
+		change: func(q *Query) { q.Policy.OutputInterfaces = policy.Interfaces{"eth1"} }, want: []string{"unknown: POSTROUTING 1"},
+	},
 
 	{name: "IPv6", family: policy.IPv6, rules: "-A POSTROUTING -s fd00:244::/64 -j MASQUERADE", want: []string{"unknown: POSTROUTING 1"}},
 	{name: "IPv6 of others", family: policy.IPv6, rules: "-A POSTROUTING -s fd00:245::/64 -j MASQUERADE"},

@@ -1,11 +1,11 @@
-// Package conntrack reads the kernel's table of tracked connections over netlink: as a dump that the kernel filters, as events,
-// and as counters.
+// Package conntrack reads the kernel's table of tracked connections over netlink: as a list that the kernel filters, as events,
+// and as counters. It deletes entries that were listed.
 //
-// It stands beside github.com/vishvananda/netlink, with which package flows ends connections, because that library has no
-// kernel-side filter, allocates for each attribute, and reports neither events nor counters: a node's log of translations would
-// take several times the CPU. It is of the same make as pkg/nfnl.
+// It stands beside github.com/vishvananda/netlink because that library has no kernel-side filter, allocates for each attribute,
+// and reports neither events nor counters: a node's log of translations would take several times the CPU. It is of the same make
+// as pkg/nfnl.
 //
-// It refuses to change a connection, to know whose it is, and to retry. A socket belongs to the network namespace of the thread
+// It refuses to know whose a connection is, to judge it, and to retry. A socket belongs to the network namespace of the thread
 // that opened it.
 package conntrack
 
@@ -42,6 +42,8 @@ type Flow struct {
 	Sent, Received  uint64
 	SentPackets     uint64
 	ReceivedPackets uint64
+
+	attrs []byte // as the kernel sent them, for Entry
 }
 
 // Translated reports whether the source is not the one that the client sent.
@@ -59,7 +61,11 @@ const (
 	ctaID            = 12
 	ctaZone          = 18
 	ctaTimestamp     = 20
+	ctaFilter        = 25
 	ctaStatusMask    = 26
+
+	filterOriginal = 1 // CTA_FILTER_ORIG_FLAGS
+	filterSource   = 1 // of these flags, the one for the source's address (linux/net/netfilter/nf_internals.h)
 
 	tupleIP    = 1
 	tupleProto = 2
@@ -111,7 +117,7 @@ func attribute(b []byte) (typ uint16, value, rest []byte, ok bool) {
 
 // decode reads the attributes of a message into f, whose former content is lost.
 func (f *Flow) decode(b []byte) {
-	*f = Flow{}
+	*f = Flow{attrs: b}
 	for typ, value, rest, ok := attribute(b); ok; typ, value, rest, ok = attribute(rest) {
 		switch typ {
 		case ctaOriginal:
@@ -239,16 +245,24 @@ func message(b []byte) (typ uint16, body, rest []byte, ok bool) {
 
 // ask sends a request for a list and visits the messages of the answer.
 func (s *socket) ask(typ uint16, family uint8, attrs []byte, visit func(body []byte)) error {
+	if err := s.send(typ, unix.NLM_F_DUMP, family, attrs); err != nil {
+		return err
+	}
+	return s.await(visit)
+}
+
+func (s *socket) send(typ, flags uint16, family uint8, attrs []byte) error {
 	length := messageHeader + familyHeader + len(attrs)
 	m := binary.NativeEndian.AppendUint32(make([]byte, 0, length), uint32(length)) //nolint:gosec // some bytes
 	m = binary.NativeEndian.AppendUint16(m, typ)
-	m = binary.NativeEndian.AppendUint16(m, unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	m = binary.NativeEndian.AppendUint16(m, unix.NLM_F_REQUEST|flags)
 	m = append(m, make([]byte, 8)...) // sequence and port
 	m = append(m, family, unix.NFNETLINK_V0, 0, 0)
-	m = append(m, attrs...)
-	if err := unix.Sendto(s.fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return err
-	}
+	return unix.Sendto(s.fd, append(m, attrs...), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+}
+
+// await reads until the end of an answer.
+func (s *socket) await(visit func(body []byte)) error {
 	for {
 		datagram, err := s.receive()
 		if err != nil {

@@ -184,3 +184,76 @@ func TestStats(t *testing.T) {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
 }
+
+// kernelFilters reports whether the kernel is one that can leave out other addresses' connections.
+func kernelFilters(t *testing.T) bool {
+	t.Helper()
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	return major > 5 || major == 5 && minor >= 8
+}
+
+// TestFrom: the kernel sends the connections that one address began, and an entry that was listed is deleted once.
+func TestFrom(t *testing.T) {
+	t.Parallel()
+	n, pod := masquerading(t)
+	other := n.AddPod(t, "other", "10.244.0.6", "fd00:244::6")
+	filters := kernelFilters(t)
+	table := on(t, n, conntrack.Open)
+	defer table.Close()
+	for i, to := range []netip.Addr{n.Internet.IPv4, n.Internet.IPv6} {
+		as := seen(t, pod, "udp", to)
+		seen(t, other, "udp", to)
+		list := func(source netip.Addr) (found []string, entries []conntrack.Entry) {
+			t.Helper()
+			err := table.From(source, func(f *conntrack.Flow) {
+				switch {
+				case f.Original.Src.Addr() == source:
+					found, entries = append(found, summary("open", f)), append(entries, f.Entry())
+				case source.Is4() && filters:
+					t.Errorf("the kernel sends %s, too", summary("open", f))
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return found, entries
+		}
+		want := fmt.Sprintf("[open %d %s -> %s as %s]", unix.IPPROTO_UDP, pod.Addrs[i], netip.AddrPortFrom(to, netnstest.Port), as)
+		found, entries := list(pod.Addrs[i])
+		if fmt.Sprint(found) != want {
+			t.Fatalf("%v, want %s", found, want)
+		}
+		for _, want := range []bool{true, false} {
+			if deleted, err := table.Delete(entries[0]); deleted != want || err != nil {
+				t.Errorf("deleted %t, %v; want %t", deleted, err, want)
+			}
+		}
+		if found, _ := list(pod.Addrs[i]); len(found) > 0 {
+			t.Errorf("%v is left", found)
+		}
+		if found, _ := list(other.Addrs[i]); len(found) != 1 {
+			t.Errorf("%v is left of the other pod's", found)
+		}
+	}
+}
+
+// TestListenAll: a connection whose source stays is reported, too.
+func TestListenAll(t *testing.T) {
+	t.Parallel()
+	n, pod := masquerading(t)
+	events := on(t, n, conntrack.ListenAll)
+	defer events.Close()
+	for i, to := range []netip.Addr{n.Corp.IPv4, n.Internet.IPv6} {
+		seen(t, pod, "udp", to)
+		if kind, flow := next(t, events); kind != conntrack.Began || flow.Original.Src.Addr() != pod.Addrs[i] || flow.Original.Dst.Addr() != to {
+			t.Errorf("%v %+v", kind, flow)
+		}
+	}
+}

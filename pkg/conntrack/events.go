@@ -20,43 +20,57 @@ const (
 // ErrLost says that the kernel had more events than the socket has room for, and dropped some. Reading goes on.
 var ErrLost = errors.New("the kernel dropped events of connections")
 
-// Events reports connections whose source is translated, as they begin and end. It is not for concurrent use.
+// Events reports connections, as they begin and end. It is not for concurrent use.
 type Events struct {
 	socket *socket
 	flow   Flow
+	all    bool // also those whose source is not translated
 }
 
 // roomForEvents is the socket's buffer. An event takes about 1 KiB of it, so this is 16,000 events: at 20,000 connections a second
 // the reader may stand still for 0.4 s.
 const roomForEvents = 16 << 20
 
-// Listen opens a socket in the network namespace of the calling thread. By a filter on it the kernel drops events of connections
-// whose source is not translated before they take room or wake anybody.
+// Listen opens a socket in the network namespace of the calling thread, for connections whose source is translated. By a filter on
+// it the kernel drops events of others before they take room or wake anybody.
 func Listen() (*Events, error) {
+	return listen((*socket).filter, unix.NFNLGRP_CONNTRACK_NEW, unix.NFNLGRP_CONNTRACK_DESTROY)
+}
+
+// ListenAll is Listen for every connection that begins.
+func ListenAll() (*Events, error) {
+	e, err := listen(func(*socket) error { return nil }, unix.NFNLGRP_CONNTRACK_NEW)
+	if e != nil {
+		e.all = true
+	}
+	return e, err
+}
+
+func listen(filter func(*socket) error, groups ...int) (*Events, error) {
 	s, err := dial()
 	if err != nil {
 		return nil, err
 	}
-	if err := s.subscribe(); err != nil {
+	if err := s.subscribe(filter, groups...); err != nil {
 		s.close()
 		return nil, fmt.Errorf("listen for connections: %w", err)
 	}
 	return &Events{socket: s}, nil
 }
 
-func (s *socket) subscribe() error {
+func (s *socket) subscribe(filter func(*socket) error, groups ...int) error {
 	// To subscribe loads the module that reports connections, too, but does not wait for it, so it is asked for something first.
 	_ = s.ask(msgGetStatsPC, unix.AF_UNSPEC, nil, func([]byte) {})
 	if err := unix.SetNonblock(s.fd, true); err != nil {
 		return err
 	}
-	if err := s.filter(); err != nil {
+	if err := filter(s); err != nil {
 		return fmt.Errorf("attach a filter: %w", err)
 	}
 	if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, roomForEvents) != nil {
 		_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, roomForEvents)
 	}
-	for _, group := range []int{unix.NFNLGRP_CONNTRACK_NEW, unix.NFNLGRP_CONNTRACK_DESTROY} {
+	for _, group := range groups {
 		if err := unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
 			return err
 		}
@@ -106,7 +120,7 @@ func (e *Events) Next() (kind Kind, flow *Flow, ok bool, err error) {
 			continue
 		}
 		e.flow.decode(body[familyHeader:])
-		if !e.flow.Translated() {
+		if !e.all && !e.flow.Translated() {
 			continue
 		}
 		if typ == msgNew {

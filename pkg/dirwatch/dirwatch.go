@@ -15,18 +15,18 @@ import (
 )
 
 // Watch calls changed with the path of each file that was written or that appeared in one of the directories, and with "" where
-// anything may have, until ctx ends. The directories may not exist yet, may be removed, renamed and made again: each directory on
-// the way to them is watched too.
-func Watch(ctx context.Context, dirs []string, changed func(path string)) error {
+// anything may have, and removed with that of each file that was removed, until ctx ends. The directories may not exist yet, may be
+// removed, renamed and made again: each directory on the way to them is watched too.
+func Watch(ctx context.Context, dirs []string, changed, removed func(path string)) error {
 	notifier, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch directories: %w", err)
 	}
-	w := &watch{notifier: notifier, dirs: dirs}
+	w := &watch{notifier: notifier, dirs: dirs, changed: changed, removed: removed}
 	w.arm()
 	go func() {
 		defer func() { _ = notifier.Close() }()
-		w.run(ctx, changed)
+		w.run(ctx)
 	}()
 	return nil
 }
@@ -34,6 +34,8 @@ func Watch(ctx context.Context, dirs []string, changed func(path string)) error 
 type watch struct {
 	notifier *fsnotify.Watcher
 	dirs     []string
+
+	changed, removed func(path string)
 }
 
 // arm watches what exists of every path. A directory that is watched already is not watched twice.
@@ -48,7 +50,7 @@ func (w *watch) arm() {
 	}
 }
 
-func (w *watch) run(ctx context.Context, changed func(path string)) {
+func (w *watch) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -57,20 +59,20 @@ func (w *watch) run(ctx context.Context, changed func(path string)) {
 			if !ok {
 				return
 			}
-			w.event(event, changed)
+			w.event(event)
 		case err, ok := <-w.notifier.Errors:
 			if !ok {
 				return
 			}
 			if errors.Is(err, fsnotify.ErrEventOverflow) {
 				w.arm()
-				changed("")
+				w.changed("")
 			}
 		}
 	}
 }
 
-func (w *watch) event(event fsnotify.Event, changed func(path string)) {
+func (w *watch) event(event fsnotify.Event) {
 	switch {
 	case w.leadsTo(event.Name):
 		// A directory that is renamed or removed keeps its watch for a moment, and would not be watched when it is made again.
@@ -81,9 +83,11 @@ func (w *watch) event(event fsnotify.Event, changed func(path string)) {
 			return
 		}
 		w.arm()
-		changed("")
+		w.changed("")
 	case w.inside(event.Name) && (event.Has(fsnotify.Create) || event.Has(fsnotify.Write)):
-		changed(event.Name)
+		w.changed(event.Name)
+	case w.inside(event.Name) && event.Has(fsnotify.Remove):
+		w.removed(event.Name)
 	}
 }
 

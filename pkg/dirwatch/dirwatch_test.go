@@ -31,13 +31,13 @@ func (s *seenPaths) count(path string) int {
 }
 
 // TestWatch: entries are reported in a directory that appears late, is removed and made again, is renamed away, and whose parent
-// is. What is removed, and what lies elsewhere, is no entry.
+// is. What is removed is told apart, and what lies elsewhere is no entry.
 func TestWatch(t *testing.T) {
 	root := t.TempDir()
 	parent := filepath.Join(root, "lib", "cni")
 	results := filepath.Join(parent, "results")
-	s := &seenPaths{paths: map[string]int{}}
-	if err := Watch(t.Context(), []string{results}, s.add); err != nil {
+	s, removed := &seenPaths{paths: map[string]int{}}, &seenPaths{paths: map[string]int{}}
+	if err := Watch(t.Context(), []string{results}, s.add, removed.add); err != nil {
 		t.Fatal(err)
 	}
 	number := 0
@@ -81,6 +81,7 @@ func TestWatch(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	before, anything := s.count(path), s.count("")
 	must(os.Remove(path))
+	netnstest.Eventually(t, netnstest.Limit(time.Second), "removed", func() bool { return removed.count(path) == 1 })
 	must(os.WriteFile(filepath.Join(parent, "another"), nil, 0o600))
 	must(os.WriteFile(filepath.Join(parent+".old", "results", "net-c-9"), nil, 0o600))
 	time.Sleep(100 * time.Millisecond)
@@ -93,7 +94,7 @@ func TestWatchEnds(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &seenPaths{paths: map[string]int{}}
-	if err := Watch(ctx, []string{dir}, s.add); err != nil {
+	if err := Watch(ctx, []string{dir}, s.add, s.add); err != nil {
 		t.Fatal(err)
 	}
 	cancel()

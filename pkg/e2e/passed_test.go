@@ -34,6 +34,31 @@ func TestAdoptsAtOnce(t *testing.T) {
 	})
 }
 
+// TestForgetsAtOnce: a pod that the runtime deletes without the plugin, because its list does not name it any more, loses its rule at
+// once, so that the next pod with its address is judged by itself.
+func TestForgetsAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		overwrite(t, filepath.Join(r.ConfDir, "10-pods.conflist"), conflist(network, plain))
+		r.Write(t, never)
+		agent := r.startReady(t)
+		p := r.newPod(t, "gone")
+		r.add(t, p)
+		r.cache(t, p)
+		if !r.hasRule(t, p) {
+			t.Fatalf("no rule after ADD:\n%s", r.standing(t))
+		}
+		time.Sleep(netnstest.Limit(200 * time.Millisecond)) // until the agent has seen the pod come
+		if err := os.Remove(filepath.Join(r.CacheDir, "results", network+"-"+p.ContainerID+"-eth0")); err != nil {
+			t.Fatal(err)
+		}
+		p.Remove()
+		took := r.eventually(t, agent, "no rule has the address", func() bool { return !r.hasRule(t, p) && !r.hasRecord(p) })
+		if took > netnstest.Limit(2*time.Second) {
+			t.Errorf("the rule went after %s", took)
+		}
+	})
+}
+
 // beside are connections that a pod has while it is not behind the policy.
 type beside struct {
 	follow map[string]*flow // have to follow the policy

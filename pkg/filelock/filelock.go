@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/plainfile"
 )
 
 // Mode says who may hold a lock at the same time.
@@ -134,7 +136,7 @@ func open(ctx context.Context, path string) (*os.File, error) {
 		if err := makeDirectory(filepath.Dir(path)); err != nil {
 			return nil, err
 		}
-		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		file, err := plainfile.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
 		if errors.Is(err, fs.ErrNotExist) && tries < 1000 {
 			continue // another process removed the directory meanwhile
 		}

@@ -45,7 +45,7 @@ func TestStartedDuringChange(t *testing.T) {
 			seen("tcp")
 			var ended int
 			err := n.Do(func() (err error) {
-				ended, err = c.End(context.Background(), p, p, pod.Addrs)
+				ended, err = c.End(context.Background(), p.Decider(nil), p.Decider(nil), of(pod))
 				return err
 			})
 			want := map[Mode][3]int{Changed: {4, 2, 2}, UDP: {2, 2, 4}, None: {0, 4, 4}}[mode]
@@ -90,7 +90,7 @@ func TestEndBesideTraffic(t *testing.T) {
 	ended := make(chan int, 1)
 	go func() {
 		_ = n.Do(func() error {
-			count, _ := c.End(context.Background(), p, p, pod.Addrs)
+			count, _ := c.End(context.Background(), p.Decider(nil), p.Decider(nil), of(pod))
 			ended <- count
 			return nil
 		})
@@ -107,8 +107,61 @@ func TestEndBesideTraffic(t *testing.T) {
 	<-stopped
 }
 
-// FuzzOriginalTuple: what the kernel never sends must not break the decoder either.
-func FuzzOriginalTuple(f *testing.F) {
-	f.Add([]byte{2, 0, 0, 0, 12, 0, 1, 128, 8, 0, 1, 128, 4, 0, 1, 0})
-	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = originalTuple(data) })
+// of are a pod's addresses, for which nothing was chosen.
+func of(pod *netnstest.Pod) map[netip.Addr][]netip.Prefix {
+	sources := map[netip.Addr][]netip.Prefix{}
+	for _, address := range pod.Addrs {
+		sources[address] = nil
+	}
+	return sources
+}
+
+// TestEndsWithItsContext: an agent that is to end does not go on to the end of the table.
+func TestEndsWithItsContext(t *testing.T) {
+	netnstest.Require(t, "nft")
+	n := netnstest.NewNode(t)
+	pod := n.AddPod(t, "pod", "10.244.0.5")
+	n.Run(t, "nft", "table inet x { chain c { type nat hook postrouting priority 90; ip saddr 10.244.0.5 ip daddr 10.0.0.0/8 masquerade; }; }") // without one, nothing is tracked
+	if _, err := pod.Seen("udp", n.Internet.IPv4); err != nil {
+		t.Fatal(err)
+	}
+	p := policyOf(policy.DefaultSettings())
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	for want, ctx := range []context.Context{over, context.Background()} {
+		ended := -1
+		_ = n.Do(func() (err error) {
+			ended, err = Begin(Changed).End(ctx, p.Decider(nil), p.Decider(nil), of(pod))
+			return err
+		})
+		if ended != want {
+			t.Errorf("%d connections ended, want %d", ended, want)
+		}
+	}
+}
+
+// TestOutput: a connection that leaves through an interface which the policy leaves out may keep its address.
+func TestOutput(t *testing.T) {
+	netnstest.Require(t, "nft", "conntrack")
+	n := netnstest.NewNode(t)
+	pod := n.AddPod(t, "pod", "10.244.0.5", "fd00:244::5")
+	n.Run(t, "nft", "table inet x { chain c { type nat hook postrouting priority 90; oifname none masquerade; }; }")
+	for _, to := range []netip.Addr{n.Internet.IPv4, n.Internet.IPv6, n.Corp.IPv4, n.Corp.IPv6} {
+		if _, err := pod.Seen("udp", to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := policy.DefaultSettings()
+	s.IPv6 = true
+	p := policyOf(s)
+	p.OutputInterfaces = policy.Interfaces{"internet"}
+	var ended int
+	err := n.Do(func() (err error) {
+		ended, err = Begin(Changed).End(context.Background(), p.Decider(nil), p.Decider(nil), of(pod))
+		return err
+	})
+	left := n.Run(t, "conntrack", "-L", "-f", "ipv4", "-p", "udp") + n.Run(t, "conntrack", "-L", "-f", "ipv6", "-p", "udp")
+	if err != nil || ended != 2 || !strings.Contains(left, "dst="+n.Corp.IPv4.String()) || strings.Contains(left, "dst="+n.Internet.IPv4.String()) {
+		t.Errorf("%d connections ended, %v; left:\n%s", ended, err, left)
+	}
 }

@@ -1,14 +1,12 @@
 package flows
 
 import (
-	"context"
-	"net"
 	"net/netip"
 	"testing"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/conntrack"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
@@ -27,11 +25,23 @@ func policyOf(s policy.Settings, keep ...string) policy.Policy {
 }
 
 // flowOf is a tracked connection: who calls whom, who answers, and to whom.
-func flowOf(protocol uint8, from, to, answers, answered string) *netlink.ConntrackFlow {
-	flow := &netlink.ConntrackFlow{}
-	flow.Forward = netlink.IPTuple{Protocol: protocol, SrcIP: net.ParseIP(from), DstIP: net.ParseIP(to), SrcPort: 1000, DstPort: 53}
-	flow.Reverse = netlink.IPTuple{Protocol: protocol, SrcIP: net.ParseIP(answers), DstIP: net.ParseIP(answered), SrcPort: 53, DstPort: 1000}
-	return flow
+func flowOf(protocol uint8, from, to, answers, answered string) *conntrack.Flow {
+	at := func(address string, port uint16) netip.AddrPort {
+		return netip.AddrPortFrom(netip.MustParseAddr(address), port)
+	}
+	return &conntrack.Flow{
+		Original: conntrack.Tuple{Proto: protocol, Src: at(from, 1000), Dst: at(to, 53)},
+		Reply:    conntrack.Tuple{Proto: protocol, Src: at(answers, 53), Dst: at(answered, 1000)},
+	}
+}
+
+// sourcesOf are sources for which nothing was chosen.
+func sourcesOf(addresses ...string) map[netip.Addr][]netip.Prefix {
+	sources := map[netip.Addr][]netip.Prefix{}
+	for _, address := range addresses {
+		sources[netip.MustParseAddr(address)] = nil
+	}
+	return sources
 }
 
 // nodeOnly is a node with one address per family.
@@ -48,7 +58,7 @@ func TestSelection(t *testing.T) {
 	former := policyOf(policy.DefaultSettings(), "10.0.0.0/8", "203.0.113.0/24", "192.0.2.1/32")
 	now := policyOf(policy.DefaultSettings(), "10.0.0.0/8", "198.51.100.0/24")
 	for name, c := range map[string]struct {
-		flow         *netlink.ConntrackFlow
+		flow         *conntrack.Flow
 		changed, udp bool // ended in these modes
 	}{
 		"kept now, UDP":              {flowOf(udp, podAddress, "198.51.100.7", "198.51.100.7", nodeAddress), true, true},
@@ -72,12 +82,12 @@ func TestSelection(t *testing.T) {
 		"to itself through a service":                          {flowOf(udp, podAddress, "10.96.0.1", podAddress, nodeAddress), false, false},
 		"the answer of a NodePort":                             {flowOf(udp, "198.51.100.7", nodeAddress, podAddress, nodeAddress), false, false},
 		"to the node through a service":                        {flowOf(udp, podAddress, "10.96.0.1", nodeAddress, podAddress), false, false},
-		"without addresses":                                    {&netlink.ConntrackFlow{}, false, false},
+		"without addresses":                                    {&conntrack.Flow{}, false, false},
 	} {
 		for mode, want := range map[Mode]bool{Changed: c.changed, UDP: c.udp} {
-			s := newSelection(context.Background(), mode, policy.IPv4, former, now, []netip.Addr{netip.MustParseAddr(podAddress)})
+			s := newSelection(mode, policy.IPv4, former.Decider(nil), now.Decider(nil), sourcesOf(podAddress))
 			s.local = nodeOnly
-			if got := s.MatchConntrackFlow(c.flow); got != want {
+			if got := s.wrong(c.flow); got != want {
 				t.Errorf("%s, mode %s: ended %v, want %v", name, mode, got, want)
 			}
 		}
@@ -93,7 +103,7 @@ func TestSelectionBySettings(t *testing.T) {
 	for name, c := range map[string]struct {
 		family      policy.Family
 		former, now policy.Policy
-		flow        *netlink.ConntrackFlow
+		flow        *conntrack.Flow
 		want        bool
 	}{
 		"IPv6 switched on":       {policy.IPv6, policyOf(v4), policyOf(dual), flowOf(udp, pod6, out6, out6, pod6), true},
@@ -102,52 +112,27 @@ func TestSelectionBySettings(t *testing.T) {
 		"multicast of pods":      {policy.IPv4, policyOf(v4, "224.0.0.0/4"), policyOf(v4), flowOf(udp, podAddress, "224.0.0.251", "224.0.0.251", podAddress), false},
 		"multicast of all":       {policy.IPv4, policyOf(all, "224.0.0.0/4"), policyOf(all), flowOf(udp, podAddress, "224.0.0.251", "224.0.0.251", podAddress), true},
 	} {
-		sources := []netip.Addr{netip.MustParseAddr(podAddress), netip.MustParseAddr(pod6)}
-		s := newSelection(context.Background(), Changed, c.family, c.former, c.now, sources)
+		s := newSelection(Changed, c.family, c.former.Decider(nil), c.now.Decider(nil), sourcesOf(podAddress, pod6))
 		s.local = nodeOnly
-		if got := s.MatchConntrackFlow(c.flow); got != c.want {
+		if got := s.wrong(c.flow); got != c.want {
 			t.Errorf("%s: ended %v, want %v", name, got, c.want)
 		}
 	}
-	if newSelection(context.Background(), Changed, policy.IPv6, policyOf(v4), policyOf(v4), nil) != nil {
+	if newSelection(Changed, policy.IPv6, policyOf(v4).Decider(nil), policyOf(v4).Decider(nil), nil) != nil {
 		t.Error("a family that is off is looked at")
-	}
-}
-
-// TestSelectionEndsWithItsContext: an agent that is to end does not go on to the end of the table.
-func TestSelectionEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
-	s := newSelection(ctx, Changed, policy.IPv4, policyOf(policy.DefaultSettings()), policyOf(policy.DefaultSettings(), "8.0.0.0/8"), []netip.Addr{netip.MustParseAddr(podAddress)})
-	s.local = nodeOnly
-	flow := flowOf(udp, podAddress, "8.8.8.8", "8.8.8.8", nodeAddress)
-	if !s.MatchConntrackFlow(flow) {
-		t.Error("not ended before")
-	}
-	cancel()
-	if s.MatchConntrackFlow(flow) {
-		t.Error("ended afterwards")
 	}
 }
 
 // TestReturned: a connection that kept the pod's address is recognised when the peer's next packet brings it back, and no
 // other connection of the same two is.
 func TestReturned(t *testing.T) {
-	s := newSelection(context.Background(), Changed, policy.IPv4, policyOf(policy.DefaultSettings(), "8.0.0.0/8"), policyOf(policy.DefaultSettings()), []netip.Addr{netip.MustParseAddr(podAddress)})
-	if !s.MatchConntrackFlow(flowOf(tcp, podAddress, "10.96.0.1", "8.8.8.8", podAddress)) {
-		t.Fatal("not ended")
-	}
-	back := flowOf(tcp, "8.8.8.8", podAddress, podAddress, "8.8.8.8")
-	back.Forward.SrcPort, back.Forward.DstPort = 53, 1000
-	if !s.kept.MatchConntrackFlow(back) {
-		t.Error("what came back is not recognised")
-	}
-	other := *back
-	other.Forward.DstPort = 1001
-	if s.kept.MatchConntrackFlow(&other) {
-		t.Error("another connection is taken for it")
-	}
-	if err := (returned{}).keepEnded(context.Background(), policy.IPv4); err != nil {
-		t.Error(err)
+	kept := returned{}
+	kept.add(flowOf(tcp, podAddress, "10.96.0.1", "8.8.8.8", podAddress))
+	kept.add(flowOf(tcp, podAddress, "9.9.9.9", "9.9.9.9", nodeAddress)) // it was masqueraded, and cannot come back
+	back := flowOf(tcp, "8.8.8.8", podAddress, podAddress, "8.8.8.8").Original
+	back.Src, back.Dst = netip.AddrPortFrom(back.Src.Addr(), 53), netip.AddrPortFrom(back.Dst.Addr(), 1000)
+	if len(kept) != 1 || !kept[back] {
+		t.Errorf("%v, want %v", kept, back)
 	}
 }
 

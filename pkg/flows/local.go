@@ -11,7 +11,7 @@ import (
 type local []netip.Prefix
 
 // localDestinations reads the kernel's table of them: the node's own addresses, and whole prefixes where somebody routed those.
-func localDestinations(f netlink.InetFamily) (local, error) {
+func localDestinations(f uint8) (local, error) {
 	table := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL}
 	routes, err := netlink.RouteListFiltered(int(f), table, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
 	if err != nil {

@@ -2,11 +2,9 @@ package flows
 
 import (
 	"context"
-	"net/netip"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
+	"github.com/ip-masq/ip-masq-cni/pkg/conntrack"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
@@ -19,35 +17,25 @@ const (
 	quietPasses  = 2
 )
 
-// tuple is one direction of a connection.
-type tuple struct {
-	protocol uint8
-	from, to netip.AddrPort
-}
+// returned are the answering directions of connections that were ended, which are the first ones of those that came back.
+type returned map[conntrack.Tuple]bool
 
-func tupleOf(t netlink.IPTuple) tuple {
-	from, _ := netip.AddrFromSlice(t.SrcIP)
-	to, _ := netip.AddrFromSlice(t.DstIP)
-	return tuple{t.Protocol, netip.AddrPortFrom(from.Unmap(), t.SrcPort), netip.AddrPortFrom(to.Unmap(), t.DstPort)}
-}
-
-// returned picks connections whose first direction is the answering direction of one that was ended.
-type returned map[tuple]bool
-
-// MatchConntrackFlow reports whether a connection is one that came back.
-func (r returned) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
-	return r[tupleOf(flow.Forward)]
+// add takes down a connection that is ended, where it kept the pod's address.
+func (r returned) add(f *conntrack.Flow) {
+	if f.Reply.Dst.Addr() == f.Original.Src.Addr() {
+		r[f.Reply] = true
+	}
 }
 
 // keepEnded ends what comes back.
-func (r returned) keepEnded(ctx context.Context, f policy.Family) error {
+func (r returned) keepEnded(ctx context.Context, table *conntrack.Table, f policy.Family) error {
 	for pass, quiet := 0, 0; len(r) > 0 && pass < returnPasses && quiet < quietPasses; pass++ {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(returnPause):
 		}
-		n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inetFamily(f), r)
+		n, err := end(ctx, table, r.sought(f), func(flow *conntrack.Flow) bool { return r[flow.Original] })
 		if err != nil {
 			return err
 		}
@@ -56,4 +44,13 @@ func (r returned) keepEnded(ctx context.Context, f policy.Family) error {
 		}
 	}
 	return nil
+}
+
+// sought are those who began what came back: the peers.
+func (r returned) sought(f policy.Family) sought {
+	s := sought{family: f}
+	for answers := range r {
+		s.add(answers.Src.Addr())
+	}
+	return s
 }

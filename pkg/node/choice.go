@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
+	"github.com/ip-masq/ip-masq-cni/pkg/plainfile"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
@@ -43,7 +43,7 @@ func (n *Node) decisionPath() string { return filepath.Join(n.stateDir, decision
 
 // Decision reads the record. It is false where there is none of this boot that can be used.
 func (n *Node) Decision() (Decision, bool) {
-	data, err := os.ReadFile(n.decisionPath())
+	data, err := plainfile.Read(n.decisionPath())
 	if err != nil {
 		return Decision{}, false
 	}
@@ -84,7 +84,7 @@ func (n *Node) saveDecision(d Decision) error {
 
 // bootID tells this boot's decision from one that a state directory on disk kept from the last.
 var bootID = sync.OnceValue(func() string {
-	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	id, _ := plainfile.Read("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(id))
 })
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/plainfile"
 )
 
 // deletedDir holds a mark for each attachment whose DEL ran while the runtime's cache still named it, which it does until the
@@ -43,7 +44,7 @@ func (n *Node) markDeleted(owner attachment.Owner, recorded bool) {
 }
 
 func (n *Node) unmarkDeleted(id attachment.ID) {
-	if err := os.Remove(n.deletedPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := plainfile.Remove(n.deletedPath(id)); err != nil {
 		n.log.Warn("could not remove the mark of a deleted attachment", "error", err)
 	}
 }

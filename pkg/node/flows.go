@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -12,16 +13,24 @@ import (
 // FlowChange ends tracked connections, which keep the source address that they began with whatever the rules say now. It begins
 // before the rules change.
 type FlowChange interface {
-	// End deletes the connections of the given sources that contradict the policy now, by what the former one gave them, or
-	// none; no other. It is called once.
-	End(ctx context.Context, former, now policy.Policy, sources []netip.Addr) (deleted int, err error)
+	// End deletes the connections of the given sources that contradict the rules now, by what the former ones gave them, or
+	// none; no other. With each source come the prefixes of the addresses that were chosen for it. It is called once.
+	End(ctx context.Context, former, now policy.Decider, sources map[netip.Addr][]netip.Prefix) (deleted int, err error)
 }
 
-// EndFlows ends the connections that contradict the policy now: those of the sources that a Sync returned as New, and all
-// attached pods' where it returned a Former policy, which may have given them another address. Call it after that Sync: a
+// Rules are what decides about connections: a policy, and those of the node's own addresses that it may give them.
+type Rules struct {
+	Policy    policy.Policy
+	Addresses []netip.Addr
+}
+
+func (r Rules) decider() policy.Decider { return r.Policy.Decider(r.Addresses) }
+
+// EndFlows ends the connections that contradict the rules now: those of the sources that a Sync returned as New, and all
+// attached pods' where it returned Former rules, which may have given them another address. Call it after that Sync: a
 // connection that is ended earlier would come back with its old address. It takes no lock, and its failure is no reason to call
 // the Sync one: the rules are right, and old connections end by themselves.
-func (n *Node) EndFlows(ctx context.Context, former *policy.Policy, now policy.Policy, sources []netip.Addr) (ended int, err error) {
+func (n *Node) EndFlows(ctx context.Context, former *Rules, now Rules, sources []netip.Addr) (ended int, err error) {
 	if n.flows == nil {
 		return 0, nil
 	}
@@ -33,18 +42,48 @@ func (n *Node) EndFlows(ctx context.Context, former *policy.Policy, now policy.P
 	if change == nil {
 		return 0, nil
 	}
-	if former == nil {
-		return change.End(ctx, now, now, sources)
-	}
 	records, _ := n.records.List()
-	return change.End(ctx, *former, now, addressesOf(records))
+	decider := now.decider()
+	if former == nil {
+		return change.End(ctx, decider, decider, chosen(records, func(a netip.Addr) bool { return slices.Contains(sources, a) }))
+	}
+	return change.End(ctx, former.decider(), decider, chosen(records, func(netip.Addr) bool { return true }))
 }
 
-func addressesOf(attachments []attachment.Attachment) (addresses []netip.Addr) {
+// chosen are the wanted addresses of attachments, with the prefixes that were chosen for each.
+func chosen(attachments []attachment.Attachment, wanted func(netip.Addr) bool) map[netip.Addr][]netip.Prefix {
+	sources := map[netip.Addr][]netip.Prefix{}
 	for _, a := range attachments {
-		addresses = append(addresses, a.Addresses...)
+		for _, address := range a.Addresses {
+			if wanted(address) {
+				sources[address] = nil
+			}
+		}
 	}
-	return addresses
+	return sources
+}
+
+// addressesChanged reports whether those of the node's addresses that the policy may give are others than at the last good Sync.
+func (n *Node) addressesChanged(p policy.Policy) bool {
+	records, _ := n.Records()
+	now, err := SourceAddresses(p, records)
+	return n.addressesBefore != nil && err == nil && !slices.Equal(now, *n.addressesBefore)
+}
+
+// formerRules returns what decided until a Sync that ended well, nil where nothing did or it is the same. What the node had before the
+// first one is not known: it is taken to be what it has.
+func (n *Node) formerRules(former *policy.Policy, now policy.Policy, addresses []netip.Addr) *Rules {
+	before := n.addressesBefore
+	n.addressesBefore = &addresses
+	if former == nil || former.Equal(now) && (before == nil || slices.Equal(*before, addresses)) {
+		return nil
+	}
+	if before == nil {
+		records, _ := n.Records()
+		known, _ := SourceAddresses(*former, records)
+		before = &known
+	}
+	return &Rules{*former, *before}
 }
 
 // newAddresses are those on record that were not, or were another attachment's, at the last Sync that ended well: all of them at

@@ -4,10 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/plainfile"
 )
 
 // link is what the kernel says of a network interface.
@@ -20,7 +21,7 @@ type link struct {
 // linkIn reads an interface of another network namespace from here, without entering it: the node's own netlink answers for any
 // namespace that has a number in the node's, and one without gets the next number, which goes with the namespace.
 func linkIn(netns, name string) (link, error) {
-	file, err := os.Open(netns)
+	file, err := plainfile.Open(netns, unix.O_RDONLY, 0)
 	if err != nil {
 		return link{}, fmt.Errorf("open the network namespace: %w", err)
 	}
@@ -30,14 +31,15 @@ func linkIn(netns, name string) (link, error) {
 		return link{}, fmt.Errorf("open netlink socket: %w", err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	number, err := numberOf(fd, uint32(file.Fd())) //nolint:gosec // a descriptor
+	asked := &routes{fd: fd, buffer: make([]byte, 16<<10)}
+	number, err := asked.numberOf(uint32(file.Fd())) //nolint:gosec // a descriptor
 	if err != nil {
 		return link{}, fmt.Errorf("number of the network namespace: %w", err)
 	}
 	// struct ifinfomsg, all zero: any interface of the name
 	body := appendAttr(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_IFNAME, append([]byte(name), 0))
 	body = appendAttr(body, unix.IFLA_TARGET_NETNSID, binary.NativeEndian.AppendUint32(nil, number))
-	reply, err := ask(fd, unix.RTM_GETLINK, 0, body)
+	reply, err := asked.ask(unix.RTM_GETLINK, 0, body)
 	if err != nil {
 		return link{}, fmt.Errorf("read the interface: %w", err)
 	}
@@ -47,10 +49,10 @@ func linkIn(netns, name string) (link, error) {
 const noNumber = ^uint32(0) // NETNSA_NSID_NOT_ASSIGNED
 
 // numberOf is the number by which the node's namespace calls the one of a descriptor.
-func numberOf(fd int, netns uint32) (uint32, error) {
+func (r *routes) numberOf(netns uint32) (uint32, error) {
 	which := appendAttr(make([]byte, 4), unix.NETNSA_FD, binary.NativeEndian.AppendUint32(nil, netns)) // struct rtgenmsg, padded
 	for range 2 {
-		reply, err := ask(fd, unix.RTM_GETNSID, 0, which)
+		reply, err := r.ask(unix.RTM_GETNSID, 0, which)
 		if err != nil {
 			return 0, err
 		}
@@ -58,32 +60,37 @@ func numberOf(fd int, netns uint32) (uint32, error) {
 			return binary.NativeEndian.Uint32(value), nil
 		}
 		next := appendAttr(which[:len(which):len(which)], unix.NETNSA_NSID, binary.NativeEndian.AppendUint32(nil, noNumber))
-		if _, err := ask(fd, unix.RTM_NEWNSID, unix.NLM_F_ACK, next); err != nil && !errors.Is(err, unix.EEXIST) {
+		if _, err := r.ask(unix.RTM_NEWNSID, unix.NLM_F_ACK, next); err != nil && !errors.Is(err, unix.EEXIST) {
 			return 0, err
 		}
 	}
 	return 0, errors.New("none was given")
 }
 
-// ask sends one request and returns the body of the answer.
-func ask(fd int, typ, flags uint16, body []byte) ([]byte, error) {
+// routes is a socket for the kernel's routing and links, and the room for one answer.
+type routes struct {
+	fd     int
+	buffer []byte
+}
+
+// ask sends one request and returns the body of the answer, which is valid until the next one.
+func (r *routes) ask(typ, flags uint16, body []byte) ([]byte, error) {
 	order := binary.NativeEndian
 	m := order.AppendUint32(nil, uint32(unix.NLMSG_HDRLEN+len(body))) //nolint:gosec // a few attributes
 	m = order.AppendUint16(m, typ)
 	m = order.AppendUint16(m, unix.NLM_F_REQUEST|flags)
 	m = append(append(m, make([]byte, 8)...), body...) // sequence and port
-	if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(r.fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, err
 	}
-	reply := make([]byte, 16<<10)
-	size, _, err := unix.Recvfrom(fd, reply, 0)
+	size, _, err := unix.Recvfrom(r.fd, r.buffer, 0)
 	if err != nil {
 		return nil, err
 	}
 	if size < unix.NLMSG_HDRLEN {
 		return nil, unix.EBADMSG
 	}
-	reply = reply[:size]
+	reply := r.buffer[:size]
 	kind, content := order.Uint16(reply[4:]), reply[unix.NLMSG_HDRLEN:]
 	if kind == unix.NLMSG_ERROR && len(content) >= 4 {
 		if errno := unix.Errno(-int32(order.Uint32(content))); errno != 0 { //nolint:gosec // as the kernel means it

@@ -17,7 +17,10 @@ type View struct {
 	Decision    Decision
 	Attachments []attachment.Attachment
 	// Drift lists what a Sync would change in the kernel. It is empty when kernel and policy are equal, and nil with an error.
-	Drift       []backend.Drift
+	Drift []backend.Drift
+	// Egress is what the node makes of the policy's egress groups, nil with EgressErr.
+	Egress      []ruleset.Egress
+	EgressErr   error
 	Counters    map[policy.Family][]backend.Counter
 	CountersErr error
 }
@@ -31,17 +34,23 @@ func (n *Node) Look(ctx context.Context, p policy.Policy) (View, error) {
 	if err != nil {
 		n.log.Warn("skipping attachment records that cannot be read", "error", err)
 	}
-	b, decision, err := n.current()
-	view := View{Decision: decision, Attachments: records, Counters: map[policy.Family][]backend.Counter{}}
-	if err != nil {
+	view := View{Attachments: records, Counters: map[policy.Family][]backend.Counter{}}
+	own := ruleset.Node{}
+	if own.Addresses, view.EgressErr = SourceAddresses(p, records); view.EgressErr == nil {
+		view.Egress = ruleset.Build(p, nil, own).Egress()
+	}
+	var b backend.Backend
+	b, view.Decision, err = n.current()
+	if err := errors.Join(err, view.EgressErr); err != nil {
 		return view, err
 	}
-	p.Settings.RandomFully = p.Settings.RandomFully && decision.Features.RandomFully
+	p.Settings.RandomFully = p.Settings.RandomFully && view.Decision.Features.RandomFully
 	got, err := b.Observe(ctx, p.Settings, p.Settings.Families()...)
 	if err != nil {
 		return view, fmt.Errorf("read the rules: %w", err)
 	}
-	want := ruleset.Build(p, records, ruleset.Node{OptedOut: n.passing(p.Settings), Unrecorded: ruleset.Unrecorded(got.Pods(), records)})
+	own.Unrecorded, own.OptedOut = ruleset.Unrecorded(got.Pods(), records), n.passing(p.Settings)
+	want := ruleset.Build(p, records, own)
 	view.Drift = append([]backend.Drift{}, b.Diff(got, want)...)
 	view.Drift = append(view.Drift, n.otherPlaces(ctx, place{b.Kind(), p.Settings.Chain}, p.Settings)...)
 	for _, family := range p.Settings.Families() {

@@ -8,6 +8,7 @@ package node
 import (
 	"errors"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"time"
@@ -38,14 +39,16 @@ type Node struct {
 	changing     FlowChange
 	// governedBefore are the pods that were on record at the last good Sync.
 	governedBefore map[ruleset.Pod]bool
-	refusals       refusals
-	persisted      persistedPolicy
-	tookOver       bool
-	known          recordList
-	last           steady
-	generation     sinceWhen
-	warned         string // the last message of warnOnce
-	log            *slog.Logger
+	// addressesBefore are the node's addresses that the policy could give to connections by then, nil before the first Sync.
+	addressesBefore *[]netip.Addr
+	refusals        refusals
+	persisted       persistedPolicy
+	tookOver        bool
+	known           recordList
+	last            steady
+	generation      sinceWhen
+	warned          string // the last message of warnOnce
+	log             *slog.Logger
 }
 
 // Options say who is asking and where the node's files are.

@@ -10,8 +10,11 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/plainfile"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
@@ -82,7 +85,7 @@ func (n *Node) policy() policy.Policy {
 // settings returns the persisted policy's settings without decoding its prefixes, of which there may be a hundred thousand:
 // this runs for every pod.
 func (n *Node) settings() policy.Settings {
-	file, err := os.Open(n.policyPath())
+	file, err := plainfile.Open(n.policyPath(), unix.O_RDONLY, 0)
 	if err != nil {
 		return n.unpersistedSettings()
 	}

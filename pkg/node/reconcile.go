@@ -52,20 +52,24 @@ func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result
 	if err != nil {
 		n.log.Warn("skipping attachment records that cannot be read", "error", err)
 	}
+	if result.Addresses, err = SourceAddresses(p, records); err != nil {
+		return result, err
+	}
 	var left []ruleset.Pod
 	if decision.moving(p.Settings.Chain) {
 		sc.families = p.Settings.Families()
 		left = n.formerPods(ctx, decision, p.Settings)
 	}
 	p.Settings.RandomFully = p.Settings.RandomFully && decision.Features.RandomFully
-	on := ruleset.Node{OptedOut: n.passing(p.Settings)}
+	on := ruleset.Node{Addresses: result.Addresses, OptedOut: n.passing(p.Settings)}
 	desired := func(got backend.Observed) ruleset.State {
 		on.Unrecorded = sc.living(ruleset.Unrecorded(append(got.Pods(), left...), records))
 		state := ruleset.Build(p, records, on)
 		state.KeepChain = sc.keepChain
 		return state.Of(sc.families...)
 	}
-	result.Pods = desired(backend.Observed{}).Count()
+	alone := desired(backend.Observed{})
+	result.Pods, result.Egress = alone.Count(), alone.Egress()
 	err = result.apply(ctx, b, p.Settings, sc.families, desired, fresh)
 	if err == nil && decision.moving(p.Settings.Chain) {
 		err = n.leaveFormer(ctx, decision, p.Settings)

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -25,6 +26,7 @@ type steady struct {
 	decision   Decision
 	records    []attachment.Attachment
 	recordsAt  time.Time
+	addresses  []netip.Addr
 	optOutsAt  time.Time // zero where opted-out pods are not in the rules
 	runtime    string
 	namespaces string
@@ -59,6 +61,9 @@ func (n *Node) unchanged(ctx context.Context, p policy.Policy) bool {
 	if last.namespaces != namespaceStamp(last.records) {
 		return false
 	}
+	if addresses, err := SourceAddresses(p, last.records); err != nil || !slices.Equal(addresses, last.addresses) {
+		return false
+	}
 	generation, ok := generationOf(ctx, b)
 	if !ok || generation != last.generation {
 		return false
@@ -82,7 +87,7 @@ func (n *Node) forget() {
 func (n *Node) remember(seen steady, result Result) {
 	n.last = steady{}
 	if seen.valid && !result.Changed {
-		seen.result = Result{Backend: result.Backend, Chain: result.Chain, Pods: result.Pods}
+		seen.result = Result{Backend: result.Backend, Chain: result.Chain, Pods: result.Pods, Addresses: result.Addresses, Egress: result.Egress}
 		n.last = seen
 	}
 }
@@ -96,6 +101,9 @@ func (n *Node) snapshot(ctx context.Context, p policy.Policy) steady {
 	seen := steady{policy: p, decision: decision, recordsAt: n.recordsChanged(), optOutsAt: n.optOutsChanged(p.Settings), runtime: n.runtimeStamp()}
 	records, err := n.Records()
 	if err != nil {
+		return steady{}
+	}
+	if seen.addresses, err = SourceAddresses(p, records); err != nil {
 		return steady{}
 	}
 	seen.records = append(slices.Clone(records), n.passing(p.Settings)...)

@@ -31,8 +31,11 @@ type Result struct {
 	Dropped       int // pods whose network namespace is gone, as far as there were rules for them
 	// Reading is how long reading the kernel took, without writing and without waiting for the lock.
 	Reading time.Duration
-	// Former is the policy that was in force before, nil where there was none or it is the same: what EndFlows asks for.
-	Former *policy.Policy
+	// Addresses are those of the node's own that the policy may give to connections, and Egress is what that makes of its groups.
+	Addresses []netip.Addr
+	Egress    []ruleset.Egress
+	// Former is what decided before, nil where nothing did or it is the same: what EndFlows asks for.
+	Former *Rules
 	// New are the addresses that came behind the policy since the last Sync of this process, all at its first one: EndFlows asks
 	// for them too.
 	New []netip.Addr
@@ -65,7 +68,7 @@ const lockTime = 10 * time.Second
 
 func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) {
 	former := n.readPersisted()
-	if former != nil && !former.Equal(p) {
+	if former != nil && !former.Equal(p) || n.addressesChanged(p) {
 		n.beginFlows()
 	}
 	n.setAsideUnreadable()
@@ -87,9 +90,6 @@ func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) 
 	result, err := n.reconcile(ctx, p, sc)
 	result.Adopted, result.Dropped = adopted, dropped
 	result.PolicyChanged = former == nil || !former.Equal(p)
-	if result.PolicyChanged {
-		result.Former = former
-	}
 	if err != nil {
 		return result, err
 	}
@@ -101,6 +101,7 @@ func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) 
 			return result, fmt.Errorf("the rules are in place, but a reboot would lose them: %w", err)
 		}
 	}
+	result.Former = n.formerRules(former, p, result.Addresses)
 	result.New = n.newAddresses()
 	return result, nil
 }

@@ -58,12 +58,49 @@ type Outcome struct {
 //
 // Every backend renders this, and explain and the tests compare with it.
 func (p Policy) Decide(packet Packet, node []netip.Addr) Outcome {
+	return p.Decider(node).Decide(packet)
+}
+
+// Decider is a policy that is prepared for many questions, on a node that has the given addresses. The zero value keeps all.
+type Decider struct {
+	Policy
+	node     []netip.Addr
+	matchers map[Family]Matcher
+}
+
+// Decider prepares the policy.
+func (p Policy) Decider(node []netip.Addr) Decider {
+	d := Decider{Policy: p, node: node, matchers: map[Family]Matcher{}}
+	for _, family := range p.Settings.Families() {
+		d.matchers[family] = p.Matcher(family)
+	}
+	return d
+}
+
+// Has reports whether an address is one of those that the node has.
+func (d Decider) Has(address netip.Addr) bool { return slices.Contains(d.node, address) }
+
+// SourceAddresses are the prefixes of which an outcome's address is, or would be if the node had one; none where the policy chooses
+// none.
+func (d Decider) SourceAddresses(packet Packet, out Outcome) []netip.Prefix {
+	switch {
+	case out.Cause == ByAnnotation:
+		return packet.Chosen
+	case out.Group > 0:
+		return d.Egress[out.Group-1].SourceAddresses
+	}
+	return nil
+}
+
+// Decide is Policy.Decide.
+func (d Decider) Decide(packet Packet) Outcome {
 	family := FamilyOf(packet.Destination)
-	if !slices.Contains(p.Settings.Families(), family) {
+	matcher, on := d.matchers[family]
+	if !on {
 		return Outcome{Verdict: Keep, Cause: ByFamily}
 	}
-	if p.Settings.Sources == SourcesPods {
-		if !packet.Attached && (packet.OptedOut || !p.Settings.NodeTraffic) {
+	if d.Settings.Sources == SourcesPods {
+		if !packet.Attached && (packet.OptedOut || !d.Settings.NodeTraffic) {
 			return Outcome{Verdict: Keep, Cause: BySource}
 		}
 		if family.Multicast().Contains(packet.Destination) {
@@ -73,10 +110,10 @@ func (p Policy) Decide(packet Packet, node []netip.Addr) Outcome {
 	if packet.Local {
 		return Outcome{Verdict: Keep, Cause: ByLocal}
 	}
-	if !p.OutputInterfaces.Match(packet.Output) {
+	if !d.OutputInterfaces.Match(packet.Output) {
 		return Outcome{Verdict: Keep, Cause: ByInterface}
 	}
-	match, found := p.Matcher(family).Match(packet.Destination)
+	match, found := matcher.Match(packet.Destination)
 	out := Outcome{Verdict: match.Verdict, Cause: ByPrefix, Prefix: match.Prefix, Group: match.Group}
 	if !found {
 		out.Cause = ByDefault
@@ -84,13 +121,13 @@ func (p Policy) Decide(packet Packet, node []netip.Addr) Outcome {
 	if out.Verdict == Keep {
 		return out
 	}
-	if pool := Pool(family, packet.Chosen, node); packet.Attached && len(pool) > 0 {
+	if pool := Pool(family, packet.Chosen, d.node); packet.Attached && len(pool) > 0 {
 		out.Verdict, out.Cause, out.Address = Translate, ByAnnotation, Choose(pool, packet.Source)
 		return out
 	}
 	if out.Verdict == Translate {
-		group := p.Egress[match.Group-1]
-		if pool := Pool(family, group.SourceAddresses, node); len(pool) > 0 {
+		group := d.Egress[match.Group-1]
+		if pool := Pool(family, group.SourceAddresses, d.node); len(pool) > 0 {
 			out.Address = Choose(pool, packet.Source)
 			return out
 		}

@@ -36,6 +36,14 @@ func (e Egress) Equal(o Egress) bool {
 		e.WhenMissing.Verdict() == o.WhenMissing.Verdict()
 }
 
+// SourceAddresses lists the prefixes that egress groups name, of both families.
+func (p Policy) SourceAddresses() (all []netip.Prefix) {
+	for _, e := range p.Egress {
+		all = append(all, e.SourceAddresses...)
+	}
+	return all
+}
+
 // MaxPool is how many source addresses of one family a pool has: a node that has more of them leaves out the highest.
 const MaxPool = 16
 

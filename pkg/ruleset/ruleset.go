@@ -79,6 +79,33 @@ func Build(p policy.Policy, attachments []attachment.Attachment, n Node) State {
 	return state
 }
 
+// Egress is what a node makes of one egress group, in all families.
+type Egress struct {
+	Group     int             `json:"group"`     // counted from 1
+	Addresses []netip.Addr    `json:"addresses"` // the pools, of which each connection gets one address of its family
+	Missing   []policy.Family `json:"missing"`   // families with destinations, of which the node has no address
+}
+
+// Egress puts the groups of the families together.
+func (s State) Egress() []Egress {
+	all := []Egress{}
+	for _, table := range s.Tables {
+		for _, g := range table.Groups {
+			i := slices.IndexFunc(all, func(e Egress) bool { return e.Group == g.Number })
+			if i < 0 {
+				i = len(all)
+				all = append(all, Egress{Group: g.Number, Addresses: []netip.Addr{}, Missing: []policy.Family{}})
+			}
+			all[i].Addresses = append(all[i].Addresses, g.Addresses...)
+			if g.Missing != "" {
+				all[i].Missing = append(all[i].Missing, table.Family)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b Egress) int { return cmp.Compare(a.Group, b.Group) })
+	return all
+}
+
 // groups are the egress groups that the destinations lead to.
 func groups(p policy.Policy, family policy.Family, destinations []policy.Destination, node []netip.Addr) (all []Group) {
 	used := map[int]bool{}
@@ -150,9 +177,7 @@ func Chosen(s policy.Settings, a attachment.Attachment) []netip.Prefix {
 // SourceAddresses lists the prefixes in which addresses of the node may become the source of connections: those of the egress groups,
 // and those that attachments chose. Node.Addresses has to hold what the node has in them.
 func SourceAddresses(p policy.Policy, attachments []attachment.Attachment) (all []netip.Prefix) {
-	for _, e := range p.Egress {
-		all = append(all, e.SourceAddresses...)
-	}
+	all = p.SourceAddresses()
 	for _, a := range attachments {
 		all = append(all, Chosen(p.Settings, a)...)
 	}

@@ -3,6 +3,10 @@
 //
 // It refuses to touch the pod's namespace, to need the agent or the Kubernetes API, to change the shared chain once that has
 // rules, and to print anything but the one JSON document that the specification asks for.
+//
+// It does not watch for another limit of processors, for which the runtime would start a goroutine: it runs for milliseconds.
+//
+//go:debug updatemaxprocs=0
 package main
 
 import (

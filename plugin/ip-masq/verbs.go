@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"os"
 	"time"
@@ -27,9 +26,7 @@ func add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
-	defer cancel()
-	if err := conf.node().Attach(ctx, attachmentOf(conf, previous, args)); err != nil {
+	if err := conf.node().Attach(within(verbTime), attachmentOf(conf, previous, args)); err != nil {
 		return cniError(err)
 	}
 	return printResult(os.Stdout, previous, conf.CNIVersion)
@@ -41,8 +38,7 @@ func del(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
-	defer cancel()
+	ctx := within(verbTime)
 	return cniError(conf.node().Detach(ctx, ownerOf(conf, args)))
 }
 
@@ -52,8 +48,7 @@ func check(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
-	defer cancel()
+	ctx := within(verbTime)
 	return cniError(conf.node().Check(ctx, attachmentOf(conf, previous, args)))
 }
 
@@ -67,8 +62,7 @@ func gc(args *skel.CmdArgs) error {
 	if err != nil {
 		return types.NewError(types.ErrDecodingFailure, "the list of valid attachments cannot be decoded", err.Error())
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
-	defer cancel()
+	ctx := within(verbTime)
 	return gcError(conf.node().GC(ctx, conf.Name, valid, known))
 }
 
@@ -81,8 +75,7 @@ func status(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), statusTime)
-	defer cancel()
+	ctx := within(statusTime)
 	return statusError(conf.node().Status(ctx))
 }
 

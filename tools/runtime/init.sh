@@ -36,5 +36,6 @@ mount -t tmpfs -o mode=0755 tmpfs run
 pivot_root . old
 cd /
 umount -l /old
+mount --make-rshared / # as systemd does it, so that containers may follow the node's mounts
 echo up
 exec sleep infinity

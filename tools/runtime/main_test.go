@@ -12,7 +12,7 @@ import (
 func TestMain(m *testing.M) {
 	talker := func(dir string) error { return testkit.GoBuild(".", dir+"/", "", "./talker") }
 	root := func(string) error { return os.Chdir("../..") }
-	os.Exit(testkit.Main(m, talker, root, testkit.Programs))
+	os.Exit(testkit.Main(m, talker, root, testkit.Programs, productImage))
 }
 
 // programs are those under test.

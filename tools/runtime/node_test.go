@@ -32,6 +32,7 @@ type node struct {
 	cri               *client
 	containerd, agent *process
 	internet, corp    *recorder
+	deployed          uint32 // pods of manifests so far
 }
 
 // newNode makes a node on which everything is installed and nothing of ours was ever started.

@@ -19,7 +19,7 @@ func (b *Backend) Attach(ctx context.Context, want ruleset.State) error {
 	if len(want.Tables) == 0 {
 		return nil
 	}
-	err := session(ctx, func(c *nfnl.Conn) error {
+	err := transaction(ctx, func(c *nfnl.Conn) error {
 		if err := addPods(ctx, c, want.Tables); err != nil {
 			return err
 		}

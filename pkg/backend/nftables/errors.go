@@ -59,12 +59,15 @@ const (
 // again repeats a reading and the transaction planned from it until no other transaction comes between the two. The pauses
 // grow, and the clock's last digits vary them, so that fifty plugins at once do not stay in step.
 func again(ctx context.Context, attempt func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, defaultWait)
-	defer cancel()
+	wait := context.CancelFunc(nil) // a timer for what hardly ever happens would cost every pod's start
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		err := attempt()
 		if err == nil || (!isAny(err, busyErrnos...) && !errors.Is(err, nfnl.ErrInterrupted)) {
 			return err
+		}
+		if wait == nil {
+			ctx, wait = context.WithTimeout(ctx, defaultWait)
+			defer wait()
 		}
 		select {
 		case <-ctx.Done():

@@ -66,6 +66,19 @@ func session(ctx context.Context, do func(c *nfnl.Conn) error) error {
 	return classify(owned(c, do(c)))
 }
 
+// transaction is session for what begins with a transaction, whose refusal tells as well that the kernel has no nf_tables.
+func transaction(ctx context.Context, do func(c *nfnl.Conn) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c, err := nfnl.Dial()
+	if err != nil {
+		return classify(err)
+	}
+	defer func() { _ = c.Close() }()
+	return classify(owned(c, do(c)))
+}
+
 // owned explains a refusal: a table with the owner flag is its process's, and goes with it (Linux 5.12).
 func owned(c *nfnl.Conn, err error) error {
 	if !errors.Is(err, unix.EPERM) {

@@ -1,0 +1,4 @@
+package nodeaddr
+
+// Parse is parse, for tests.
+var Parse = parse
