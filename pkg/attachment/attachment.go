@@ -34,7 +34,7 @@ func Normalize(addresses []netip.Addr) []netip.Addr {
 			out = append(out, addr.Unmap().WithZone(""))
 		}
 	}
-	slices.SortFunc(out, netip.Addr.Compare)
+	policy.SortAddresses(out)
 	return slices.Compact(out)
 }
 

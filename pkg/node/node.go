@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
 	"github.com/ip-masq/ip-masq-cni/pkg/paths"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -35,6 +36,7 @@ type Node struct {
 	runtimeKnown map[attachment.ID]bool
 	cacheFile    func(dir string, owner attachment.Owner) string
 	flows        func() FlowChange
+	diff         Diff
 	changingMu   sync.Mutex // EndFlows runs beside a Sync
 	changing     FlowChange
 	// governedBefore are the pods that were on record at the last good Sync.
@@ -51,6 +53,9 @@ type Node struct {
 	log             *slog.Logger
 }
 
+// Diff is backend.Backend.Diff.
+type Diff func(b backend.Backend, got backend.Observed, want ruleset.State) []backend.Drift
+
 // Options say who is asking and where the node's files are.
 type Options struct {
 	StateDir string
@@ -66,6 +71,9 @@ type Options struct {
 	// does without.
 	Runtime Runtime
 	Flows   func() FlowChange
+	// Diff lists what a write is about to change, object by object. It is the agent's; nil lists nothing, and leaves all that
+	// there is to say about it out of the program.
+	Diff Diff
 	// CacheFile names the file in which the runtime's cache in a directory keeps an attachment. It is the plugin's; nil makes no
 	// marks of deleted attachments.
 	CacheFile func(dir string, owner attachment.Owner) string
@@ -78,7 +86,7 @@ func New(o Options) *Node {
 	n := &Node{
 		stateDir: o.StateDir, dataDir: o.DataDir,
 		host: o.Host, choice: o.Choice, owner: o.Owner, defaults: o.Defaults,
-		runtime: o.Runtime, flows: o.Flows, cacheFile: o.CacheFile, log: o.Log,
+		runtime: o.Runtime, flows: o.Flows, diff: o.Diff, cacheFile: o.CacheFile, log: o.Log,
 	}
 	if n.stateDir == "" {
 		n.stateDir = paths.StateDir
@@ -88,6 +96,9 @@ func New(o Options) *Node {
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
+	}
+	if n.diff == nil {
+		n.diff = func(backend.Backend, backend.Observed, ruleset.State) []backend.Drift { return nil }
 	}
 	n.records = attachment.Store{Dir: RecordsDir(n.stateDir)}
 	n.optOuts = attachment.Store{Dir: filepath.Join(n.stateDir, optOutsDir)}

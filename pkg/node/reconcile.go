@@ -39,7 +39,7 @@ func (s scope) living(unrecorded []ruleset.Pod) []ruleset.Pod {
 // Where the backend or the chain changes, every rule moves: the new place is complete before the former ones are emptied.
 // It needs the exclusive lock.
 func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result, error) {
-	result := Result{Chain: p.Settings.Chain}
+	result := Result{Chain: p.Settings.Chain, diff: n.diff}
 	b, decision, fresh, err := n.choose(ctx, p.Settings, sc.families[0])
 	if err != nil {
 		return result, err
@@ -110,11 +110,11 @@ func (r *Result) write(ctx context.Context, b backend.Backend, got backend.Obser
 	changed, err := b.Apply(ctx, got, want)
 	r.Changed, r.Drift = r.Changed || changed, nil
 	if err != nil {
-		r.Drift = b.Diff(got, want)
+		r.Drift = r.diff(b, got, want)
 	}
 	if !changed {
 		return err
 	}
-	r.Repaired = b.Diff(got, want)
+	r.Repaired = r.diff(b, got, want)
 	return err
 }

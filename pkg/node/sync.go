@@ -39,6 +39,8 @@ type Result struct {
 	// New are the addresses that came behind the policy since the last Sync of this process, all at its first one: EndFlows asks
 	// for them too.
 	New []netip.Addr
+
+	diff Diff
 }
 
 // Sync makes the kernel equal the policy and the attachments, and persists the policy. It is the agent's one way to change

@@ -3,6 +3,7 @@ package policy
 import (
 	"net/netip"
 	"slices"
+	"sort"
 )
 
 // Egress gives the connections to some destinations a source address of the node's that was chosen for them. It is written for a
@@ -56,10 +57,19 @@ func Pool(f Family, prefixes []netip.Prefix, node []netip.Addr) []netip.Addr {
 			pool = append(pool, address)
 		}
 	}
-	slices.SortFunc(pool, netip.Addr.Compare)
+	SortAddresses(pool)
 	pool = slices.Compact(pool)
 	return pool[:min(len(pool), MaxPool)]
 }
+
+// SortAddresses sorts addresses in place.
+func SortAddresses(addresses []netip.Addr) { sort.Sort(byAddress(addresses)) }
+
+type byAddress []netip.Addr // as byPlace
+
+func (b byAddress) Len() int           { return len(b) }
+func (b byAddress) Swap(i, j int)      { b[i], b[j] = b[j], b[i] }
+func (b byAddress) Less(i, j int) bool { return b[i].Less(b[j]) }
 
 // Buckets is into how many parts a pool divides its sources, by the last bits of their addresses: a power of two, and at least
 // four times the pool where that is none, so that no address gets half as many sources again as another.

@@ -1,10 +1,9 @@
 package policy
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
+	"sort"
 )
 
 // Verdict is what happens to the source address of a new connection.
@@ -91,7 +90,22 @@ func specificFirst(all []Destination) {
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b Destination) int {
-		return cmp.Or(cmp.Compare(place[a.Prefix], place[b.Prefix]), cmp.Compare(b.Prefix.Bits(), a.Prefix.Bits()))
-	})
+	sort.Stable(&byPlace{all, place})
+}
+
+// byPlace sorts destinations by their places. It is no slices.SortStableFunc, because that is compiled anew for every type, which
+// the plugin would have to carry.
+type byPlace struct {
+	all   []Destination
+	place map[netip.Prefix]int
+}
+
+func (b *byPlace) Len() int      { return len(b.all) }
+func (b *byPlace) Swap(i, j int) { b.all[i], b.all[j] = b.all[j], b.all[i] }
+func (b *byPlace) Less(i, j int) bool {
+	p, q := b.all[i].Prefix, b.all[j].Prefix
+	if b.place[p] != b.place[q] {
+		return b.place[p] < b.place[q]
+	}
+	return p.Bits() > q.Bits()
 }

@@ -134,7 +134,7 @@ func addresses(attachments []attachment.Attachment, family policy.Family) (all [
 			}
 		}
 	}
-	slices.SortFunc(all, netip.Addr.Compare)
+	policy.SortAddresses(all)
 	return slices.Compact(all)
 }
 

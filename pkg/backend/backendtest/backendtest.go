@@ -58,6 +58,18 @@ var checks = []check{
 	{"Traffic is counted by family and verdict, also beyond a new policy", trafficCounts},
 }
 
+// scopes are checks of what a policy is about beside prefixes and pods.
+var scopes = []check{
+	{"Packets leave through the output interfaces that are meant", outputInterfaces},
+	{"Packets of the node, of pods that opted out and of others", nodeTraffic},
+	{"Attach, Verify and Release of addresses that opted out", attachWithNodeTraffic},
+}
+
+// RunScopes holds a backend to scopes. open is called inside each check's network namespace.
+func RunScopes(t *testing.T, open func() backend.Backend) {
+	run(t, open, scopes)
+}
+
 // stacks are the address families that a node may have on.
 var stacks = []struct {
 	name string
@@ -65,7 +77,10 @@ var stacks = []struct {
 }{{"IPv4", false}, {"dual stack", true}}
 
 // Run holds a backend to the suite. open is called inside each check's network namespace.
-func Run(t *testing.T, open func() backend.Backend) {
+func Run(t *testing.T, open func() backend.Backend) { run(t, open, checks) }
+
+func run(t *testing.T, open func() backend.Backend, checks []check) {
+	t.Helper()
 	netnstest.Require(t, "nft", "iptables-nft-save", "iptables-legacy-save")
 	// Locks that are shared by the whole machine would let other tests disturb this one.
 	t.Setenv("XTABLES_LOCKFILE", t.TempDir()+"/xtables.lock")

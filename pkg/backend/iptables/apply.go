@@ -27,9 +27,12 @@ func (b *Backend) Apply(ctx context.Context, got backend.Observed, want ruleset.
 }
 
 func (b *Backend) applyTable(ctx context.Context, want ruleset.State, table ruleset.Table, now reading) (bool, error) {
-	p := plans(b.kind, want, table, now)
+	p := plans(b.kind, want, table, now, true)
 	if p.empty() {
 		return false, nil
+	}
+	if p.drops && !b.canDrop(ctx, table.Family) {
+		p = plans(b.kind, want, table, now, false)
 	}
 	write := b.writeLegacy
 	if b.isNFT() {
@@ -39,7 +42,10 @@ func (b *Backend) applyTable(ctx context.Context, want ruleset.State, table rule
 	if err != nil {
 		return false, err
 	}
-	if rest := plans(b.kind, want, table, after); !rest.empty() {
+	for _, chain := range p.dropped {
+		delete(after.chains, chain)
+	}
+	if rest := plans(b.kind, want, table, after, true); !rest.empty() {
 		return true, fmt.Errorf("%w: %w: %s", backend.ErrUnavailable, errDropped, rest.describe()[0])
 	}
 	return true, nil
@@ -48,15 +54,18 @@ func (b *Backend) applyTable(ctx context.Context, want ruleset.State, table rule
 // writeLegacy reads back in the process that wrote; a root rule that did not last fails it.
 func (b *Backend) writeLegacy(ctx context.Context, s policy.Settings, family policy.Family, p plan) (reading, error) {
 	p.expect(postrouting, rootRule(s))
-	p.list(ownChains(s)...)
+	p.list(p.stands...)
 	out, err := b.restore(ctx, family, p.script)
+	if err == nil && !p.after.empty() {
+		_, err = b.restore(ctx, family, p.after)
+	}
 	return reading{chains: parseChains(out), roots: []root{{rule: rootRule(s)}}}, err
 }
 
 // writeNFT reads back our chains in the process that wrote, and POSTROUTING over netlink.
 func (b *Backend) writeNFT(ctx context.Context, s policy.Settings, family policy.Family, p plan) (after reading, err error) {
 	if !p.script.empty() {
-		if after.chains, err = b.writeChains(ctx, s, family, p.script); err != nil {
+		if after.chains, err = b.writeChains(ctx, family, p); err != nil {
 			return after, err
 		}
 	}
@@ -71,28 +80,28 @@ func (b *Backend) writeNFT(ctx context.Context, s policy.Settings, family policy
 		}
 	}
 	if after.chains == nil {
-		return b.readNFT(ctx, s, family, ownChains(s)...)
+		return b.readNFT(ctx, s, family)
 	}
-	roots, err := b.readNFT(ctx, s, family)
+	roots, err := b.readChainsOfNFT(ctx, s, family)
 	after.roots = roots.roots
 	return after, err
 }
 
 // writeChains remembers what iptables printed after the transaction, if no other one came between it and the kernel's reading.
-func (b *Backend) writeChains(ctx context.Context, s policy.Settings, family policy.Family, sc *script) (printed chains, err error) {
+func (b *Backend) writeChains(ctx context.Context, family policy.Family, p plan) (printed chains, err error) {
 	err = withNFT(family, func(c *nfnl.Conn) error {
 		before, err := c.Settled()
 		if err != nil {
 			return classifyKernel(err)
 		}
-		sc.list(ownChains(s)...)
-		out, err := b.restore(ctx, family, sc)
+		p.list(p.stands...)
+		out, err := b.restore(ctx, family, p.script)
 		if err != nil {
 			return err
 		}
 		printed = parseChains(out)
 		kept := map[string]content{}
-		for _, name := range ownChains(s) {
+		for _, name := range p.stands {
 			raw, err := nftRules(c, name)
 			if err != nil {
 				return nil //nolint:nilerr // the next reading starts from nothing
@@ -114,18 +123,10 @@ func (b *Backend) writeChains(ctx context.Context, s policy.Settings, family pol
 
 // deleteSurplus deletes all root rules but the right one.
 func deleteSurplus(ctx context.Context, s policy.Settings, family policy.Family) error {
-	return deleteNFT(ctx, postrouting, []policy.Family{family}, func(_ policy.Family, rules [][]byte) [][]byte {
+	return deleteNFT(ctx, []string{postrouting}, []policy.Family{family}, func(_ policy.Family, rules [][]byte) [][]byte {
 		surplus := planRootNFT(newScript(), s, rootsNFT(s, rules))
 		return slices.DeleteFunc(rules, func(raw []byte) bool {
 			return !slices.ContainsFunc(surplus, func(r root) bool { return r.handle == nfnl.DecodeRule(raw).Handle })
 		})
 	})
-}
-
-// ownChains lists the chains that a node with these settings has.
-func ownChains(s policy.Settings) []string {
-	if s.Sources == policy.SourcesAll {
-		return []string{s.Chain}
-	}
-	return []string{s.Chain, s.PodsChain()}
 }

@@ -11,7 +11,9 @@ import (
 func TestConformance(t *testing.T) {
 	for _, kind := range []backend.Kind{backend.IPTablesNFT, backend.IPTablesLegacy} {
 		t.Run(string(kind), func(t *testing.T) {
-			backendtest.Run(t, func() backend.Backend { return iptables.New(kind, "") })
+			open := func() backend.Backend { return iptables.New(kind, "") }
+			backendtest.Run(t, open)
+			t.Run("scopes", func(t *testing.T) { backendtest.RunScopes(t, open) })
 		})
 	}
 }

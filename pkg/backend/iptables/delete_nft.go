@@ -10,9 +10,9 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// deleteNFT deletes the rules of a chain that choose selects, in all families at once, however often each stands there. It needs
+// deleteNFT deletes the rules of chains that choose selects, in all families at once, however often each stands there. It needs
 // no iptables, finds rules behind one that iptables cannot read, and waits for one grace period of the kernel.
-func deleteNFT(ctx context.Context, chain string, families []policy.Family, choose func(f policy.Family, rules [][]byte) [][]byte) error {
+func deleteNFT(ctx context.Context, in []string, families []policy.Family, choose func(f policy.Family, rules [][]byte) [][]byte) error {
 	c, err := nfnl.Dial()
 	if err != nil {
 		return classifyKernel(err)
@@ -27,12 +27,14 @@ func deleteNFT(ctx context.Context, chain string, families []policy.Family, choo
 		for _, family := range families {
 			c.In(nfFamily(family))
 			b.In(nfFamily(family))
-			rules, err := nftRules(c, chain)
-			if err != nil {
-				return err
-			}
-			for _, raw := range choose(family, rules) {
-				b.DeleteRule(nfnl.Rule{Table: natTable, Chain: chain, Handle: nfnl.DecodeRule(raw).Handle})
+			for _, chain := range in {
+				rules, err := nftRules(c, chain)
+				if err != nil {
+					return err
+				}
+				for _, raw := range choose(family, rules) {
+					b.DeleteRule(nfnl.Rule{Table: natTable, Chain: chain, Handle: nfnl.DecodeRule(raw).Handle})
+				}
 			}
 		}
 		return c.Commit(b)

@@ -17,7 +17,7 @@ import (
 // rules of its own, so it does not matter who else is on record with it.
 func (b *Backend) Detach(ctx context.Context, s policy.Settings, families []policy.Family, id attachment.ID, known []ruleset.Pod, _ backend.OnRecord) error {
 	if b.isNFT() {
-		err := deleteNFT(ctx, s.PodsChain(), families, func(_ policy.Family, rules [][]byte) [][]byte {
+		err := deleteNFT(ctx, []string{s.PodsChain(), sourcesChain(s)}, families, func(_ policy.Family, rules [][]byte) [][]byte {
 			return slices.DeleteFunc(rules, func(raw []byte) bool { return !namesOwner(raw, id) })
 		})
 		if err != nil {
@@ -36,27 +36,21 @@ func (b *Backend) Detach(ctx context.Context, s policy.Settings, families []poli
 
 // detachLegacy deletes what is on record in one transaction, and then whatever the kernel still names.
 func (b *Backend) detachLegacy(ctx context.Context, s policy.Settings, family policy.Family, id attachment.ID, known []ruleset.Pod) error {
-	rules := podRules(s, ruleset.Table{Family: family, Pods: known})
+	table := ruleset.Table{Family: family, Pods: known}
+	rules := []list{{s.PodsChain(), podRules(s, table)}, {sourcesChain(s), sourceRules(s, table)}}
 	for range listAttempts {
 		if named, err := b.mayHold(family, id); err == nil && !named {
 			return nil
 		}
-		if len(rules) == 0 {
-			listed, err := b.printed(ctx, family, s.PodsChain())
-			if err != nil {
+		sc := deletes(rules)
+		if sc.empty() {
+			var err error
+			if rules, err = b.ownedBy(ctx, s, family, id); err != nil {
 				return err
 			}
-			rules = slices.DeleteFunc(listed[s.PodsChain()], func(r rule) bool {
-				pod, ok := podOf(r)
-				return !ok || pod.Owner != id
-			})
-			if len(rules) == 0 {
+			if sc = deletes(rules); sc.empty() {
 				return nil
 			}
-		}
-		sc := newScript()
-		for _, r := range rules {
-			sc.delete(s.PodsChain(), r)
 		}
 		if _, err := b.restore(ctx, family, sc); err != nil && classified(err) {
 			return err
@@ -64,6 +58,29 @@ func (b *Backend) detachLegacy(ctx context.Context, s policy.Settings, family po
 		rules = nil // The record may be wrong, or another program was faster: look.
 	}
 	return fmt.Errorf("%w: %s changes all the time", backend.ErrBusy, s.PodsChain())
+}
+
+func deletes(rules []list) *script {
+	sc := newScript()
+	for _, c := range rules {
+		for _, r := range c.rules {
+			sc.delete(c.name, r)
+		}
+	}
+	return sc
+}
+
+// ownedBy lists an owner's rules.
+func (b *Backend) ownedBy(ctx context.Context, s policy.Settings, family policy.Family, id attachment.ID) (rules []list, err error) {
+	names := slices.DeleteFunc([]string{s.PodsChain(), sourcesChain(s)}, func(name string) bool { return !legacyHasChain(family, natTable, name) })
+	listed, err := b.printed(ctx, family, names...)
+	for _, name := range names {
+		rules = append(rules, list{name, slices.DeleteFunc(listed[name], func(r rule) bool {
+			pod, ok := podOf(r)
+			return !ok || pod.Owner != id
+		})})
+	}
+	return rules, err
 }
 
 // mayHold reports whether the kernel has a rule of the owner. Where it has none, neither iptables nor its lock is needed.

@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
@@ -15,12 +16,18 @@ func (b *Backend) Diff(got backend.Observed, want ruleset.State) []backend.Drift
 	var all []backend.Drift
 	for _, table := range want.Tables {
 		d := differ{settings: want.Settings, table: table, got: raw[table.Family]}
-		if plans(b.kind, want, table, d.got).empty() {
+		if plans(b.kind, want, table, d.got, true).empty() {
 			continue // additions of other programs that Apply leaves alone
 		}
 		d.roots()
-		d.shared(want.KeepChain)
+		keep := want.KeepChain && len(d.got.chains[d.settings.Chain]) > 0
+		for _, c := range slices.Backward(policyChains(want, table)) {
+			d.policy(c, keep)
+		}
 		d.pods()
+		d.node()
+		d.sources()
+		d.unexpected(keep)
 		all = append(all, d.drifts...)
 	}
 	return all
@@ -32,6 +39,7 @@ type differ struct {
 	table    ruleset.Table
 	got      reading
 	drifts   backend.Drifts
+	looked   []string // the chains that should be there
 }
 
 // add names the family after the detail.
@@ -63,59 +71,142 @@ func (d *differ) roots() {
 	}
 }
 
-// shared compares the shared chain rule by rule; the order of rules is their meaning.
-func (d *differ) shared(keep bool) {
-	now, there := d.got.chains[d.settings.Chain]
-	want := chainRules(d.settings, d.table)
-	switch {
-	case !there:
-		d.add(backend.ObjectChain, backend.ProblemMissing, d.settings.Chain)
-	case isUnreadable(now):
-		d.add(backend.ObjectChain, backend.ProblemDifferent, d.settings.Chain+" has rules that iptables cannot print")
-		return
-	case keep && len(now) > 0, slices.EqualFunc(now, want, slices.Equal):
-		return
-	}
-	missing, surplus := difference(want, now)
-	d.rules(backend.ProblemMissing, missing)
-	d.rules(backend.ProblemUnexpected, surplus)
-	if len(missing)+len(surplus) == 0 && there {
-		d.add(backend.ObjectChain, backend.ProblemDifferent, d.settings.Chain+" has its rules in another order")
-	}
-}
-
-func (d *differ) rules(problem backend.Problem, rules []rule) {
-	for _, r := range rules {
-		d.add(backend.ObjectPolicyRule, problem, d.settings.Chain+" "+withoutComment(r).String())
-	}
-}
-
-// pods compares the pods' chain. What is no pod's rule does not belong there.
-func (d *differ) pods() {
-	name := d.settings.PodsChain()
+// chain returns the rules of a chain that should be there, and whether they can be compared with anything.
+func (d *differ) chain(name string) (now []rule, readable bool) {
+	d.looked = append(d.looked, name)
 	now, there := d.got.chains[name]
-	switch {
-	case d.settings.Sources == policy.SourcesAll:
-		if there {
-			d.add(backend.ObjectChain, backend.ProblemUnexpected, name+": the policy is for all sources")
-		}
-		return
-	case !there:
+	if !there {
 		d.add(backend.ObjectChain, backend.ProblemMissing, name)
-	case isUnreadable(now):
+	}
+	if isUnreadable(now) {
 		d.add(backend.ObjectChain, backend.ProblemDifferent, name+" has rules that iptables cannot print")
+		return nil, false
+	}
+	return now, true
+}
+
+// policy compares a chain of the policy rule by rule; the order of rules is their meaning.
+func (d *differ) policy(want list, keep bool) {
+	if keep && !isUnreadable(d.got.chains[d.settings.Chain]) {
 		return
 	}
-	missing, surplus := difference(podRules(d.settings, d.table), now)
-	for _, r := range missing {
-		pod, _ := podOf(r)
-		d.add(backend.ObjectPod, backend.ProblemMissing, fmt.Sprintf("%s of %s", pod.Address, pod.Label))
+	now, readable := d.chain(want.name)
+	if !readable || equalRules(now, want.rules) || equalRules(now, discards(d.table.Family, want.rules)) {
+		return
 	}
-	for _, r := range surplus {
-		if pod, ok := podOf(r); ok {
-			d.add(backend.ObjectPod, backend.ProblemUnexpected, fmt.Sprintf("%s of %s", pod.Address, pod.Label))
+	_, there := d.got.chains[want.name]
+	missing, surplus := difference(want.rules, now)
+	d.rules(want.name, backend.ProblemMissing, missing)
+	d.rules(want.name, backend.ProblemUnexpected, surplus)
+	if len(missing)+len(surplus) == 0 && there {
+		d.add(backend.ObjectChain, backend.ProblemDifferent, want.name+" has its rules in another order")
+	}
+}
+
+func (d *differ) rules(chain string, problem backend.Problem, rules []rule) {
+	for _, r := range rules {
+		d.add(backend.ObjectPolicyRule, problem, chain+" "+withoutComment(r).String())
+	}
+}
+
+// pods compares the pods' chain. What is no pod's rule does not belong there, but for the one that leads to the node's chain.
+func (d *differ) pods() {
+	if d.settings.Sources == policy.SourcesAll {
+		return
+	}
+	name := d.settings.PodsChain()
+	now, readable := d.chain(name)
+	if !readable {
+		return
+	}
+	want := podsChainRules(d.settings, d.table)
+	missing, surplus := difference(want, now)
+	d.podRules(name, backend.ProblemMissing, missing)
+	d.podRules(name, backend.ProblemUnexpected, surplus)
+	if last := len(now) - 1; d.settings.NodeTraffic && last >= 0 && slices.ContainsFunc(now[:last], func(r rule) bool { return slices.Equal(r, toNode(d.settings)) }) {
+		d.add(backend.ObjectChain, backend.ProblemDifferent, name+" has rules behind the one for what is no pod's")
+	}
+}
+
+// podRules names pods, each once, and what is no pod's by its rule.
+func (d *differ) podRules(chain string, problem backend.Problem, rules []rule) {
+	seen := map[ruleset.Pod]bool{}
+	for _, r := range rules {
+		pod, ok := podOf(r)
+		switch {
+		case ok && chain == sourcesChain(d.settings) && !seen[pod]:
+			d.add(backend.ObjectPod, problem, fmt.Sprintf("the chosen source address of %s of %s", pod.Address, pod.Label))
+		case ok && chain == d.settings.PodsChain():
+			d.add(backend.ObjectPod, problem, fmt.Sprintf("%s of %s", pod.Address, pod.Label))
+		case ok:
+		case slices.Equal(r, toNode(d.settings)):
+			d.rules(chain, problem, []rule{r})
+		default:
+			d.add(backend.ObjectChain, backend.ProblemDifferent, chain+" has a rule that is no pod's: "+r.String())
+		}
+		seen[pod] = true
+	}
+}
+
+// sources compares the chain of pods that chose their source address.
+func (d *differ) sources() {
+	if !hasSources(d.settings, d.table) {
+		return
+	}
+	name := sourcesChain(d.settings)
+	now, readable := d.chain(name)
+	sc := newScript()
+	if planSources(sc, d.settings, d.table, now, true); !readable || sc.empty() {
+		return
+	}
+	missing, surplus := difference(sourceRules(d.settings, d.table), now)
+	d.podRules(name, backend.ProblemMissing, missing)
+	d.podRules(name, backend.ProblemUnexpected, surplus)
+	if len(missing)+len(surplus) == 0 {
+		d.add(backend.ObjectChain, backend.ProblemDifferent, name+" has its rules in another order")
+	}
+}
+
+// node compares the chain of what is no pod's.
+func (d *differ) node() {
+	if !hasNode(d.settings) {
+		return
+	}
+	name := nodeChain(d.settings)
+	now, readable := d.chain(name)
+	if !readable {
+		return
+	}
+	want := nodeRules(d.settings, d.table)
+	missing, surplus := difference(want, now)
+	d.optedOut(backend.ProblemMissing, missing)
+	d.optedOut(backend.ProblemUnexpected, surplus)
+	if len(missing)+len(surplus) == 0 && !slices.Equal(now[len(now)-1], want[len(want)-1]) {
+		d.add(backend.ObjectChain, backend.ProblemDifferent, name+" has its rules in another order")
+	}
+}
+
+func (d *differ) optedOut(problem backend.Problem, rules []rule) {
+	for _, r := range rules {
+		if address, ok := optedOutOf(r); ok {
+			d.add(backend.ObjectPod, problem, fmt.Sprintf("%s, which opted out", address))
 		} else {
-			d.add(backend.ObjectChain, backend.ProblemDifferent, name+" has a rule that is no pod's: "+r.String())
+			d.rules(nodeChain(d.settings), problem, []rule{r})
+		}
+	}
+}
+
+// unexpected names chains that nothing of this policy leads to.
+func (d *differ) unexpected(keep bool) {
+	s := d.settings
+	for _, name := range slices.Sorted(maps.Keys(d.got.chains)) {
+		switch {
+		case !isOwnChain(s, name) || slices.Contains(d.looked, name):
+		case keep && name != s.PodsChain() && name != nodeChain(s):
+		case name == s.PodsChain():
+			d.add(backend.ObjectChain, backend.ProblemUnexpected, name+": the policy is for all sources")
+		default:
+			d.add(backend.ObjectChain, backend.ProblemUnexpected, name+": nothing of this policy leads there")
 		}
 	}
 }

@@ -55,7 +55,7 @@ func (k *kernel) must(err error, doing string) {
 func (k *kernel) sh(script string) string {
 	k.Helper()
 	suffix := strings.TrimPrefix(string(k.b.Kind()), "iptables")
-	return k.Space.Run(k.T, "sh", "-ec", fmt.Sprintf("T='iptables%[1]s -w' T6='ip6tables%[1]s -w'\n%[2]s", suffix, script))
+	return k.Space.Run(k.T, "sh", "-ec", fmt.Sprintf("T='iptables%[1]s -w' T6='ip6tables%[1]s -w' S=iptables%[1]s-save S6=ip6tables%[1]s-save\n%[2]s", suffix, script))
 }
 
 // rules prints table nat of both families.

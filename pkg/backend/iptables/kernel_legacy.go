@@ -66,6 +66,16 @@ func legacyChain(family policy.Family, entries []byte, chain string) (rules int,
 	return max(rules-1, 0), there
 }
 
+// legacyChains lists the users' chains of a table.
+func legacyChains(family policy.Family, entries []byte) (names []string) {
+	for entry := range legacyWalk(family, entries) {
+		if name, info := entry.jump(); name == "ERROR" && string(info) != "ERROR" { // the table's own last entry
+			names = append(names, string(info))
+		}
+	}
+	return names
+}
+
 // legacyEntry is one rule, from the first byte of its addresses to the last of its target.
 type legacyEntry struct {
 	data     []byte

@@ -32,7 +32,7 @@ type root struct {
 // readings is the Raw form of an observation.
 type readings map[policy.Family]reading
 
-// Observe reads our two chains and POSTROUTING of every family. iptables is started for what the kernel holds in a form that
+// Observe reads our chains and POSTROUTING of every family. iptables is started for what the kernel holds in a form that
 // it has not yet printed in this process.
 func (b *Backend) Observe(ctx context.Context, s policy.Settings, families ...policy.Family) (backend.Observed, error) {
 	observed := backend.Observed{}
@@ -60,6 +60,18 @@ func summary(s policy.Settings, family policy.Family, got reading) backend.Obser
 		if pod, ok := podOf(r); ok {
 			table.Pods = append(table.Pods, pod)
 		}
+	}
+	chosen := chosenBy(got.chains[sourcesChain(s)])
+	for i, pod := range table.Pods {
+		table.Pods[i].Translated = chosen[pod]
+		delete(chosen, pod)
+	}
+	if s.Sources == policy.SourcesAll { // where no pod has a rule but for that
+		for pod, address := range chosen {
+			pod.Translated = address
+			table.Pods = append(table.Pods, pod)
+		}
+		ruleset.Sort(table.Pods)
 	}
 	return table
 }

@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
@@ -10,30 +11,81 @@ import (
 
 // plan is what turns a reading into what is wanted: one transaction of iptables-restore; in nf_tables then the root rules that
 // are too many, which go by their handles, because iptables cannot delete behind a native rule that it does not know; and then
-// the chain to which those led.
+// the chains that nothing of ours leads to any more, in a transaction of their own: if other software's rule leads to one, the
+// policy is in force all the same.
 type plan struct {
 	*script
 	surplus []root
 	after   *script
+
+	stands  []string // the chains managed by ip-masq that are there after the transaction
+	dropped []string // those of them that then go
+	drops   bool     // a rule is written that drops
 }
 
 // plans computes the difference. It is pure, and empty where both are equal, so that rules that are right keep their counters.
-func plans(kind backend.Kind, want ruleset.State, table ruleset.Table, got reading) plan {
+// Without canDrop what should drop is written as discards has it; where that stands already, it counts as right.
+func plans(kind backend.Kind, want ruleset.State, table ruleset.Table, got reading, canDrop bool) plan {
 	s := want.Settings
 	p := plan{script: newScript(), after: newScript()}
-	planChain(p.script, s, want.KeepChain, table, got.chains)
-	planPods(p.script, s, table, got.chains)
-	last := p.script
+	now := func(chain string) (rules []rule, there bool) {
+		p.stands = append(p.stands, chain)
+		rules, there = got.chains[chain]
+		return rules, there
+	}
+	if hasSources(s, table) {
+		rules, there := now(sourcesChain(s))
+		planSources(p.script, s, table, rules, there)
+	}
+	kept := want.KeepChain && len(got.chains[s.Chain]) > 0 && !isUnreadable(got.chains[s.Chain])
+	if !kept {
+		for _, c := range policyChains(want, table) {
+			rules, there := now(c.name)
+			p.chain(c, rules, there, table.Family, canDrop)
+		}
+	}
+	if s.Sources == policy.SourcesPods {
+		if hasNode(s) {
+			rules, there := now(nodeChain(s))
+			planNode(p.script, s, table, rules, there)
+		}
+		rules, there := now(s.PodsChain())
+		planPods(p.script, s, table, rules, there)
+	}
 	if kind == backend.IPTablesNFT {
 		p.surplus = planRootNFT(p.script, s, got.roots)
-		last = p.after
 	} else {
 		planRoot(p.script, s, got.roots)
 	}
-	if _, there := got.chains[s.PodsChain()]; there && s.Sources == policy.SourcesAll {
-		last.drop(s.PodsChain())
-	}
+	p.drop(s, got.chains, kept)
 	return p
+}
+
+// chain replaces a chain of the policy as a whole: the order of its rules is its meaning.
+func (p *plan) chain(want list, now []rule, there bool, family policy.Family, canDrop bool) {
+	discarded := discards(family, want.rules)
+	if there && (equalRules(now, want.rules) || equalRules(now, discarded)) {
+		return
+	}
+	p.drops = p.drops || slices.ContainsFunc(want.rules, isDrop)
+	if !canDrop {
+		want.rules = discarded
+	}
+	planWhole(p.script, want.name, there, want.rules)
+}
+
+// drop takes out the chains that are there and not wanted. Where the shared chain is kept as it is, so are those that it leads to.
+func (p *plan) drop(s policy.Settings, got chains, kept bool) {
+	for _, chain := range slices.Sorted(maps.Keys(got)) {
+		if !isOwnChain(s, chain) || slices.Contains(p.stands, chain) {
+			continue
+		}
+		p.stands = append(p.stands, chain)
+		if !kept || chain == s.PodsChain() || chain == nodeChain(s) {
+			p.dropped = append(p.dropped, chain)
+		}
+	}
+	p.after.drop(p.dropped...)
 }
 
 func (p plan) empty() bool { return p.script.empty() && len(p.surplus) == 0 && p.after.empty() }
@@ -47,19 +99,6 @@ func (p plan) describe() []string {
 	return append(lines, p.after.lines...)
 }
 
-// planChain replaces the shared chain as a whole: the order of its rules is its meaning.
-func planChain(sc *script, s policy.Settings, keep bool, want ruleset.Table, got chains) {
-	now, there := got[s.Chain]
-	if keep && len(now) > 0 && !isUnreadable(now) {
-		return
-	}
-	rules := chainRules(s, want)
-	if there && slices.EqualFunc(now, rules, slices.Equal) {
-		return
-	}
-	planWhole(sc, s.Chain, there, rules)
-}
-
 // planWhole writes a chain from its start. One that was not there when it was read must not be there: that fails rather than
 // overwrites.
 func planWhole(sc *script, chain string, there bool, rules []rule) {
@@ -71,23 +110,31 @@ func planWhole(sc *script, chain string, there bool, rules []rule) {
 	sc.appendAll(chain, rules)
 }
 
-// planPods changes single rules: their order means nothing, because all lead to the same chain. Where the chain has any that is
-// no pod's, it is written anew: what iptables prints of a native rule may be less than the rule says, and cannot be deleted by it.
-func planPods(sc *script, s policy.Settings, want ruleset.Table, got chains) {
-	if s.Sources == policy.SourcesAll {
+// planPods changes single rules: their order means nothing, because all lead to the same chain, but for that of what is no pod's,
+// which is the last. Where the chain has any other, it is written anew: what iptables prints of a native rule may be less than the
+// rule says, and cannot be deleted by it.
+func planPods(sc *script, s policy.Settings, table ruleset.Table, now []rule, there bool) {
+	isNode := func(r rule) bool { return slices.Equal(r, toNode(s)) }
+	if !there || slices.ContainsFunc(now, func(r rule) bool { _, ok := podOf(r); return !ok && !isNode(r) }) {
+		planWhole(sc, s.PodsChain(), there, podsChainRules(s, table))
 		return
 	}
-	now, there := got[s.PodsChain()]
-	rules := podRules(s, want)
-	if !there || slices.ContainsFunc(now, func(r rule) bool { _, ok := podOf(r); return !ok }) {
-		planWhole(sc, s.PodsChain(), there, rules)
-		return
-	}
-	missing, surplus := difference(rules, now)
+	pods := slices.DeleteFunc(slices.Clone(now), isNode)
+	missing, surplus := difference(podRules(s, table), pods)
 	for _, r := range surplus {
 		sc.delete(s.PodsChain(), r)
 	}
+	if s.NodeTraffic && len(now) == len(pods)+1 && isNode(now[len(pods)]) {
+		sc.addPods(s, missing)
+		return
+	}
+	for range len(now) - len(pods) {
+		sc.delete(s.PodsChain(), toNode(s))
+	}
 	sc.appendAll(s.PodsChain(), missing)
+	if s.NodeTraffic {
+		sc.append(s.PodsChain(), toNode(s))
+	}
 }
 
 // planRoot leaves exactly one root rule of the wanted form, where packets reach it.

@@ -40,6 +40,16 @@ func podsNFT(c *nfnl.Conn, s policy.Settings, family policy.Family) (pods []rule
 
 // podOfNative reads back the pod of a rule, and the chain that it leads to, as the kernel holds them.
 func podOfNative(family policy.Family, r nfnl.Rule) (pod ruleset.Pod, to string, ok bool) {
+	address, ok := sourceOfNative(family, r)
+	if !ok {
+		return ruleset.Pod{}, "", false
+	}
+	pod, ok = podFrom(nfnl.XTComment(r), address)
+	return pod, nfnl.Target(r), ok
+}
+
+// sourceOfNative returns the source address that a rule selects.
+func sourceOfNative(family policy.Family, r nfnl.Rule) (netip.Addr, bool) {
 	source := uint32(12) // where the source address is in the network header
 	if family == policy.IPv6 {
 		source = 8
@@ -49,9 +59,8 @@ func podOfNative(family policy.Family, r nfnl.Rule) (pod ruleset.Pod, to string,
 			continue
 		}
 		if address, fits := netip.AddrFromSlice(nfnl.Equals(r.Exprs[i+1])); fits {
-			pod, ok = podFrom(nfnl.XTComment(r), address)
-			return pod, nfnl.Target(r), ok
+			return address, true
 		}
 	}
-	return ruleset.Pod{}, "", false
+	return netip.Addr{}, false
 }

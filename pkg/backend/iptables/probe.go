@@ -24,18 +24,23 @@ func (b *Backend) Probe(ctx context.Context, family policy.Family) (backend.Feat
 		return backend.Features{}, err
 	}
 	if randomFully {
-		if err = b.probe(ctx, family, true); err == nil || classified(err) {
+		if err = b.probe(ctx, family, probeRules(family, true)); err == nil || classified(err) {
 			return backend.Features{RandomFully: err == nil}, err
 		}
 	}
-	if err := b.probe(ctx, family, false); err != nil {
+	if err := b.probe(ctx, family, probeRules(family, false)); err != nil {
 		return backend.Features{}, fmt.Errorf("%w: %s test rule: %w", backend.ErrUnavailable, b.kind, err)
 	}
 	return backend.Features{}, nil
 }
 
-func (b *Backend) probe(ctx context.Context, family policy.Family, randomFully bool) error {
-	rules := probeRules(family, randomFully)
+// canDrop reports whether a rule that drops can be written, as an egress group needs it that has no address and should not be
+// masqueraded. No other policy needs what it takes, so that Probe does not ask.
+func (b *Backend) canDrop(ctx context.Context, family policy.Family) bool {
+	return b.probe(ctx, family, []rule{dropRule(1)}) == nil
+}
+
+func (b *Backend) probe(ctx context.Context, family policy.Family, rules []rule) error {
 	sc := newScript()
 	sc.declare(probeChain)
 	sc.appendAll(probeChain, rules)
@@ -65,5 +70,5 @@ func probeRules(family policy.Family, randomFully bool) []rule {
 	for _, r := range pods {
 		r[len(r)-2] = "-j"
 	}
-	return append(chainRules(s, table), pods...)
+	return append(destinationRules(s, table), pods...)
 }

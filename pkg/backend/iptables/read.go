@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,27 +14,66 @@ import (
 
 func (b *Backend) read(ctx context.Context, s policy.Settings, family policy.Family) (reading, error) {
 	if b.isNFT() {
-		return b.readNFT(ctx, s, family, s.Chain, s.PodsChain())
+		return b.readNFT(ctx, s, family)
 	}
 	return b.readLegacy(ctx, s, family)
 }
 
-// readNFT reads POSTROUTING and the named chains. Of POSTROUTING nothing is asked that iptables would have to print, and it
-// often cannot: native rules of other software belong there.
-func (b *Backend) readNFT(ctx context.Context, s policy.Settings, family policy.Family, names ...string) (reading, error) {
-	got := reading{}
-	err := withNFT(family, func(c *nfnl.Conn) (err error) {
-		if got.roots, err = nftRoots(c, s); err != nil {
-			return err
-		}
-		if got.chains, err = b.readChainsNFT(ctx, c, family, names); err != nil {
-			return err
-		}
-		if isUnreadable(got.chains[s.PodsChain()]) {
-			got.lost, err = podsNFT(c, s, family)
+// readNFT reads POSTROUTING and all chains that are managed by ip-masq.
+func (b *Backend) readNFT(ctx context.Context, s policy.Settings, family policy.Family) (got reading, err error) {
+	err = withNFT(family, func(c *nfnl.Conn) error {
+		names, err := ownChainsNFT(c, s)
+		if err == nil {
+			got, err = b.readOn(ctx, c, s, family, names)
 		}
 		return err
 	})
+	return got, err
+}
+
+// ownChainsNFT lists the chains managed by ip-masq that are there, those of a former policy as well. The kernel tells all chains
+// of the family, which takes 0.3 µs for each.
+func ownChainsNFT(c *nfnl.Conn, s policy.Settings) (names []string, err error) {
+	var former []string
+	for attempt := range readAttempts {
+		all, err := c.Chains(natTable)
+		names = nil
+		for _, chain := range all {
+			if isOwnChain(s, chain.Name) {
+				names = append(names, chain.Name)
+			}
+		}
+		if !errors.Is(err, nfnl.ErrInterrupted) {
+			return names, classifyKernel(err)
+		}
+		if attempt > 0 && slices.Equal(names, former) {
+			return names, nil
+		}
+		former = names
+	}
+	return nil, classifyKernel(nfnl.ErrInterrupted)
+}
+
+// readChainsOfNFT reads POSTROUTING and the named chains. Of POSTROUTING nothing is asked that iptables would have to print, and
+// it often cannot: native rules of other software belong there.
+func (b *Backend) readChainsOfNFT(ctx context.Context, s policy.Settings, family policy.Family, names ...string) (got reading, err error) {
+	err = withNFT(family, func(c *nfnl.Conn) error {
+		got, err = b.readOn(ctx, c, s, family, names)
+		return err
+	})
+	return got, err
+}
+
+func (b *Backend) readOn(ctx context.Context, c *nfnl.Conn, s policy.Settings, family policy.Family, names []string) (got reading, err error) {
+	if got.roots, err = nftRoots(c, s); err != nil {
+		return got, err
+	}
+	if got.chains, err = b.readChainsNFT(ctx, c, family, names); err != nil {
+		return got, err
+	}
+	if isUnreadable(got.chains[s.PodsChain()]) {
+		got.lost, err = podsNFT(c, s, family)
+	}
 	return got, err
 }
 
@@ -123,10 +163,7 @@ func (b *Backend) readLegacy(ctx context.Context, s policy.Settings, family poli
 		if known, ok := remembered.recall(at, before); ok {
 			return reading{chains: known, roots: rootsOf(s, known[postrouting])}, nil
 		}
-		names := slices.DeleteFunc([]string{s.Chain, s.PodsChain()}, func(name string) bool {
-			_, there := legacyChain(family, entries, name)
-			return !there
-		})
+		names := slices.DeleteFunc(legacyChains(family, entries), func(name string) bool { return !isOwnChain(s, name) })
 		printed, err := b.printed(ctx, family, append(names, postrouting)...)
 		if err != nil {
 			return reading{}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -34,7 +35,7 @@ func (b *Backend) removeAll(ctx context.Context, s policy.Settings, family polic
 	if err := b.removeRoots(ctx, s, family, got.roots); err != nil {
 		return nil, err
 	}
-	for _, chain := range []string{s.PodsChain(), s.Chain, probeChain} {
+	for _, chain := range removalOrder(s, got.chains) {
 		rules, there := got.chains[chain]
 		if chain == probeChain {
 			there = b.host.Leftover(b.kind, family)
@@ -57,6 +58,17 @@ func (b *Backend) removeAll(ctx context.Context, s policy.Settings, family polic
 	return kept, nil
 }
 
+// removalOrder lists the chains that are there, each before those that it leads to, and the probe's.
+func removalOrder(s policy.Settings, got chains) []string {
+	order := []string{s.PodsChain(), nodeChain(s), s.Chain, interfacesChain(s)}
+	for _, chain := range slices.Sorted(maps.Keys(got)) {
+		if isGroupChain(s, chain) {
+			order = append(order, chain)
+		}
+	}
+	return append(order, sourcesChain(s), probeChain)
+}
+
 // removeRoots deletes our root rules by their handles where they have such: in front of them may be a native rule of other
 // software, behind which iptables finds nothing.
 func (b *Backend) removeRoots(ctx context.Context, s policy.Settings, family policy.Family, roots []root) error {
@@ -64,7 +76,7 @@ func (b *Backend) removeRoots(ctx context.Context, s policy.Settings, family pol
 		return nil
 	}
 	if b.isNFT() {
-		return deleteNFT(ctx, postrouting, []policy.Family{family}, func(_ policy.Family, rules [][]byte) [][]byte {
+		return deleteNFT(ctx, []string{postrouting}, []policy.Family{family}, func(_ policy.Family, rules [][]byte) [][]byte {
 			return slices.DeleteFunc(rules, func(raw []byte) bool { return rootOf(s, nfnl.DecodeRule(raw)) == nil })
 		})
 	}
@@ -85,7 +97,7 @@ func (b *Backend) removeRoots(ctx context.Context, s policy.Settings, family pol
 // removeOurs leaves the rules of other software in a chain.
 func (b *Backend) removeOurs(ctx context.Context, family policy.Family, chain string, rules []rule) error {
 	if b.isNFT() {
-		return deleteNFT(ctx, chain, []policy.Family{family}, func(_ policy.Family, rules [][]byte) [][]byte {
+		return deleteNFT(ctx, []string{chain}, []policy.Family{family}, func(_ policy.Family, rules [][]byte) [][]byte {
 			return slices.DeleteFunc(rules, func(raw []byte) bool { return !isOurComment(nfnl.XTComment(nfnl.DecodeRule(raw))) })
 		})
 	}
@@ -159,7 +171,7 @@ func (b *Backend) leadingIn(ctx context.Context, s policy.Settings, family polic
 			continue
 		}
 		for _, r := range rules {
-			if target := r.target(); (target == s.Chain || target == s.PodsChain()) && !isRoot(s, r) {
+			if isOwnChain(s, r.target()) && !isRoot(s, r) {
 				found = append(found, fmt.Sprintf("-A %s %s", chain, withoutCounters(r)))
 			}
 		}

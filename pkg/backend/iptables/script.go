@@ -3,6 +3,8 @@ package iptables
 import (
 	"fmt"
 	"strings"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 // script is the input of one iptables-restore --noflush: a transaction on table nat, all or nothing, and optionally a second
@@ -37,10 +39,25 @@ func (s *script) appendAll(chain string, rules []rule) {
 	}
 }
 
-// drop removes a chain and its rules.
-func (s *script) drop(chain string) {
-	s.linef("-F %s", chain)
-	s.linef("-X %s", chain)
+// addPods adds rules to a pods' chain that is right: at its end, or ahead of the rule for what is no pod's.
+func (s *script) addPods(settings policy.Settings, rules []rule) {
+	if !settings.NodeTraffic {
+		s.appendAll(settings.PodsChain(), rules)
+		return
+	}
+	for _, r := range rules {
+		s.insert(settings.PodsChain(), 0, r)
+	}
+}
+
+// drop removes chains and their rules, which may lead to one another.
+func (s *script) drop(chains ...string) {
+	for _, chain := range chains {
+		s.linef("-F %s", chain)
+	}
+	for _, chain := range chains {
+		s.linef("-X %s", chain)
+	}
 }
 
 // list prints chains after the transaction.

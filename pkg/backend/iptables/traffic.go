@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -15,15 +16,15 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// Traffic asks the kernel for the rules of the shared chain, one for each prefix.
+// Traffic asks the kernel for the rules of the shared chain, one for each prefix, and of the chains that these lead to.
 func (b *Backend) Traffic(ctx context.Context, s policy.Settings, families ...policy.Family) ([]backend.Traffic, error) {
 	var all []backend.Traffic
 	for _, family := range families {
-		read := trafficLegacy
+		read := readTrafficLegacy
 		if b.isNFT() {
-			read = trafficNFT
+			read = readTrafficNFT
 		}
-		traffic, err := read(ctx, s, family)
+		traffic, err := read(ctx, family, s.Chain, func(chain string) bool { return isDeciding(s, chain) })
 		if err != nil {
 			return nil, fmt.Errorf("read %s counters: %w", family, err)
 		}
@@ -32,47 +33,78 @@ func (b *Backend) Traffic(ctx context.Context, s policy.Settings, families ...po
 	return all, nil
 }
 
-// trafficNFT repeats a reading during which other software changed the ruleset: it may lack rules, and one that is missed looks
-// like one that was deleted.
-func trafficNFT(ctx context.Context, s policy.Settings, family policy.Family) (traffic []backend.Traffic, err error) {
-	for range readAttempts {
-		traffic = traffic[:0]
-		err = withNFT(family, func(c *nfnl.Conn) error {
-			var content []byte
-			_, err := c.RawRulesWhere(natTable, s.Chain, func(raw []byte) bool {
-				r := nfnl.DecodeRule(raw)
-				if verdict, ok := verdictNFT(r); ok {
-					content = nfnl.AppendContent(content[:0], raw)
-					packets, bytes := nfnl.Counted(r)
-					traffic = append(traffic, backend.Traffic{Rule: maphash.Bytes(seed, content), Family: family, Verdict: verdict, Packets: packets, Bytes: bytes})
+// readTrafficNFT reads a chain and those wanted ones that it leads to.
+func readTrafficNFT(ctx context.Context, family policy.Family, chain string, wanted func(string) bool) (all []backend.Traffic, err error) {
+	chains := []string{chain}
+	err = withNFT(family, func(c *nfnl.Conn) error {
+		for i := 0; i < len(chains); i++ {
+			traffic, leads, err := trafficOfNFT(ctx, c, family, chains[i])
+			if err != nil {
+				return classifyKernel(err)
+			}
+			all = append(all, traffic...)
+			for _, to := range leads {
+				if wanted(to) && !slices.Contains(chains, to) {
+					chains = append(chains, to)
 				}
-				return false
-			})
-			return err
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// trafficOfNFT repeats a reading during which other software changed the ruleset: it may lack rules, and one that is missed looks
+// like one that was deleted.
+func trafficOfNFT(ctx context.Context, c *nfnl.Conn, family policy.Family, chain string) (traffic []backend.Traffic, leads []string, err error) {
+	for range readAttempts {
+		traffic, leads = traffic[:0], leads[:0]
+		var content []byte
+		_, err = c.RawRulesWhere(natTable, chain, func(raw []byte) bool {
+			r := nfnl.DecodeRule(raw)
+			if to := nfnl.Target(r); to != "" {
+				leads = append(leads, to)
+			}
+			if verdict, ok := verdictNFT(r); ok {
+				content = nfnl.AppendContent(content[:0], raw)
+				packets, bytes := nfnl.Counted(r)
+				traffic = append(traffic, backend.Traffic{Rule: maphash.Bytes(seed, content), Family: family, Verdict: verdict, Packets: packets, Bytes: bytes})
+			}
+			return false
 		})
 		if !errors.Is(err, nfnl.ErrInterrupted) || ctx.Err() != nil {
 			break
 		}
 	}
-	return traffic, classifyKernel(err)
+	return traffic, leads, err
 }
 
 // verdictNFT returns what a rule of the shared chain does; ok is false for a rule that was not written for the policy.
 func verdictNFT(r nfnl.Rule) (verdict policy.Verdict, ok bool) {
 	for _, expr := range r.Exprs {
-		if code, ok := nfnl.VerdictOf(expr); ok && code == unix.NFT_RETURN {
-			return policy.Keep, true
+		target := nfnl.XTName(expr)
+		if nfnl.ExprName(expr) == "match" {
+			continue
 		}
-		if nfnl.ExprName(expr) == "masq" || nfnl.XTName(expr) == masqueradeTarget {
-			return policy.Masquerade, true
+		switch code, is := nfnl.VerdictOf(expr); {
+		case is && code == unix.NFT_RETURN:
+			target = "RETURN"
+		case nfnl.ExprName(expr) == "masq":
+			target = "MASQUERADE"
+		case nfnl.ExprName(expr) == "nat":
+			target = "SNAT"
+		case nfnl.ExprName(expr) == "queue":
+			target = "NFQUEUE"
+		}
+		if verdict := verdictOfTarget(target, nfnl.XTComment(r)); verdict != "" {
+			return verdict, true
 		}
 	}
 	return "", false
 }
 
-const masqueradeTarget = "MASQUERADE"
-
-func trafficLegacy(_ context.Context, s policy.Settings, family policy.Family) ([]backend.Traffic, error) {
+// readTrafficLegacy goes through the table once, whatever leads where. The RETURN that ends every chain is no rule.
+func readTrafficLegacy(_ context.Context, family policy.Family, chain string, wanted func(string) bool) ([]backend.Traffic, error) {
 	if !LegacyTable(family, natTable) {
 		return nil, nil
 	}
@@ -81,14 +113,18 @@ func trafficLegacy(_ context.Context, s policy.Settings, family policy.Family) (
 		return nil, err
 	}
 	var traffic []backend.Traffic
-	inChain := false
+	inChain, counted := false, false // the entry before was counted
 	for entry := range legacyWalk(family, entries) {
 		name, info := entry.jump()
 		if name == "ERROR" {
-			inChain = string(info) == s.Chain
+			if counted {
+				traffic = traffic[:len(traffic)-1]
+			}
+			inChain, counted = string(info) == chain || wanted(string(info)), false
 			continue
 		}
-		if verdict, ok := verdictLegacy(name, info); ok && inChain {
+		verdict := verdictLegacy(name, info, entry.data)
+		if counted = inChain && verdict != ""; counted {
 			counts := entry.data[entry.counters:]
 			t := backend.Traffic{Family: family, Verdict: verdict, Packets: binary.NativeEndian.Uint64(counts), Bytes: binary.NativeEndian.Uint64(counts[8:])}
 			clear(entry.data[entry.comefrom : entry.comefrom+4])
@@ -119,14 +155,13 @@ func (e legacyEntry) jump() (name string, info []byte) {
 // xtReturn is how a rule of ip_tables says RETURN (XT_RETURN in linux/netfilter/x_tables.h).
 const xtReturn = -5
 
-// verdictLegacy takes the RETURN that ends every chain for one of the policy's: no packet gets there, because the last rule of the
-// shared chain takes all.
-func verdictLegacy(name string, info []byte) (verdict policy.Verdict, ok bool) {
-	switch {
-	case name == masqueradeTarget:
-		return policy.Masquerade, true
-	case name == "" && len(info) >= 4 && int32(binary.NativeEndian.Uint32(info)) == xtReturn:
-		return policy.Keep, true
+func verdictLegacy(target string, info, entry []byte) policy.Verdict {
+	if target == "" && len(info) >= 4 && int32(binary.NativeEndian.Uint32(info)) == xtReturn {
+		target = "RETURN"
 	}
-	return "", false
+	comment := ""
+	if bytes.Contains(entry, []byte(discardComment)) {
+		comment = discardComment
+	}
+	return verdictOfTarget(target, comment)
 }

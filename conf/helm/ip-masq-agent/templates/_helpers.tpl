@@ -92,9 +92,6 @@ env:
 {{- if .allowIPMasq }}
 - --allow-ipmasq
 {{- end }}
-{{- if .force }}
-- --force
-{{- end }}
 {{- end }}
 {{- end }}
 

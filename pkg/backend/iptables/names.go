@@ -1,0 +1,59 @@
+package iptables
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+)
+
+// What is appended to the shared chain's name makes the names of the chains beside it, in at most five characters
+// (policy.MaxChain). All but the pods' chain are there only where the policy or a pod needs them.
+const (
+	interfacesSuffix = "-OUT"  // the destinations, behind the names of several output interfaces
+	groupSuffix      = "-E"    // and a number: what an egress group does
+	sourcesSuffix    = "-SRC"  // pods that chose their source address
+	nodeSuffix       = "-NODE" // what is no attached pod's traffic
+)
+
+//go:noinline
+func interfacesChain(s policy.Settings) string { return s.Chain + interfacesSuffix }
+
+//go:noinline
+func groupChain(s policy.Settings, number int) string {
+	return s.Chain + groupSuffix + strconv.Itoa(number)
+}
+
+//go:noinline
+func sourcesChain(s policy.Settings) string { return s.Chain + sourcesSuffix }
+
+//go:noinline
+func nodeChain(s policy.Settings) string { return s.Chain + nodeSuffix }
+
+// maxGroup is the highest number of an egress group whose chain has a name that iptables takes, whatever the shared chain's is.
+const maxGroup = 999
+
+// isGroupChain reports whether a chain is the one of an egress group, of this policy or of a former one.
+func isGroupChain(s policy.Settings, name string) bool {
+	digits, ok := strings.CutPrefix(name, s.Chain+groupSuffix)
+	number, err := strconv.Atoi(digits)
+	return ok && err == nil && number >= 1 && number <= maxGroup && groupChain(s, number) == name
+}
+
+// isOwnChain reports whether a name is that of a chain that a policy with this shared chain may have.
+func isOwnChain(s policy.Settings, name string) bool {
+	switch name {
+	case s.Chain, s.PodsChain(), interfacesChain(s), sourcesChain(s), nodeChain(s):
+		return true
+	}
+	return isGroupChain(s, name)
+}
+
+// isDeciding reports whether packets that the policy governs come to a chain for a decision.
+func isDeciding(s policy.Settings, name string) bool {
+	return isOwnChain(s, name) && name != s.PodsChain() && name != nodeChain(s)
+}
+
+// groupName is how comments call an egress group.
+func groupName(number int) string { return fmt.Sprintf("ip-masq-agent: egress group %d", number) }
