@@ -74,7 +74,7 @@ func (s *Space) command(ctx context.Context, c Cmd) (*exec.Cmd, error) {
 	cmd.Env = env // exec keeps the last value of a key
 	cmd.Stdin = strings.NewReader(c.Stdin)
 	// A grandchild that outlives the command may hold its pipes open.
-	cmd.WaitDelay = 2 * time.Second
+	cmd.WaitDelay = Limit(2 * time.Second)
 	// Joining a mount namespace moves the thread to "/".
 	cmd.Dir, err = os.Getwd()
 	return cmd, err

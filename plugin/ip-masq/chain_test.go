@@ -73,16 +73,18 @@ func TestCrowdWhileTheChainMoves(t *testing.T) {
 			}
 			return err
 		})
-		for i := 0; i < 100; i += 10 {
-			h.together(t, h.crowd("ADD", i, i+10, false)...)
-			h.together(t, h.crowd("DEL", i, i+5, false)...)
+		half := netnstest.Crowd(10) / 2
+		for i := range 10 {
+			first := i * 2 * half
+			h.together(t, h.crowd("ADD", first, first+2*half, false)...)
+			h.together(t, h.crowd("DEL", first, first+half, false)...)
 		}
 		close(stop)
 		agent.want(t, "sync", 3)
 		h.sync(t, "", "--masq-chain="+chain)
 		var want []string
-		for i := 0; i < 100; i += 10 {
-			lines, _ := crowdLines(i+5, i+10)
+		for i := range 10 {
+			lines, _ := crowdLines(i*2*half+half, (i+1)*2*half)
 			want = append(want, lines...)
 		}
 		h.wantPods(t, want...)

@@ -13,7 +13,7 @@ import (
 )
 
 // crowd is how many pods a node starts at once after a drain.
-const crowd = 50
+var crowd = netnstest.Crowd(50)
 
 // rounds is how often a race gets its chance.
 func rounds() int {
@@ -79,7 +79,7 @@ func TestCrowd(t *testing.T) {
 
 // TestCrowdComesAndGoes mixes ADDs, repeated ADDs and DELs.
 func TestCrowdComesAndGoes(t *testing.T) {
-	const some = 20
+	some := 2 * netnstest.Crowd(10)
 	eachVariant(t, func(t *testing.T, v variant) {
 		h := newHost(t, v)
 		h.together(t, h.crowd("ADD", 0, 2*some, false)...)
@@ -95,10 +95,11 @@ func TestCrowdComesAndGoes(t *testing.T) {
 	})
 }
 
-// TestCrowdWhileAgentSyncs: two hundred ADDs while the agent rewrites the shared chain all the time, which is at no moment
+// TestCrowdWhileAgentSyncs: two hundred ADDs, twenty at once, while the agent rewrites the shared chain all the time, which is at no moment
 // missing or empty.
 func TestCrowdWhileAgentSyncs(t *testing.T) {
-	const pods, at = 200, 20
+	const pods = 200
+	at := netnstest.Crowd(20)
 	eachVariant(t, func(t *testing.T, v variant) {
 		h := newHost(t, v)
 		h.sync(t, "")

@@ -82,6 +82,9 @@ func (n *node) importProduct(t *testing.T) {
 	n.run(t, "ctr", "--namespace=k8s.io", "images", "import", "--no-unpack", "/product.tar")
 }
 
+// logDirectory has the logs of the containers of manifests, by the container's name.
+const logDirectory = "/var/log/pods/ip-masq-agent"
+
 // deploy runs a manifest's pod, as the kubelet does it. args go to the container ip-masq-agent.
 func (n *node) deploy(t *testing.T, manifest string, args ...string) (sandbox string) {
 	t.Helper()
@@ -90,10 +93,12 @@ func (n *node) deploy(t *testing.T, manifest string, args ...string) (sandbox st
 		t.Fatalf("%s: the pod is not in the node's network", manifest)
 	}
 	n.deployed++
+	n.run(t, "mkdir", "-p", logDirectory)
 	namespaces := &cri.NamespaceOption{Network: cri.NamespaceMode_NODE}
 	seccomp := &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault}
 	config := &cri.PodSandboxConfig{
-		Metadata: &cri.PodSandboxMetadata{Name: "ip-masq-agent", Uid: "uid-ip-masq-agent", Namespace: "kube-system", Attempt: n.deployed},
+		Metadata:     &cri.PodSandboxMetadata{Name: "ip-masq-agent", Uid: "uid-ip-masq-agent", Namespace: "kube-system", Attempt: n.deployed},
+		LogDirectory: logDirectory,
 		Linux: &cri.LinuxPodSandboxConfig{
 			CgroupParent:    n.cgroup(),
 			SecurityContext: &cri.LinuxSandboxSecurityContext{NamespaceOptions: namespaces, Seccomp: seccomp},
@@ -178,6 +183,20 @@ func (n *node) awaitDeployed(t *testing.T) {
 		last = n.ready()
 		return last == nil
 	})
+}
+
+// exec runs a command in the container ip-masq-agent of a manifest's pod, as kubectl exec has it run.
+func (n *node) exec(t *testing.T, sandbox string, command ...string) (out string, status int) {
+	t.Helper()
+	list := must(t, n.cri.ListContainers, &cri.ListContainersRequest{Filter: &cri.ContainerFilter{PodSandboxId: sandbox}}).Containers
+	for _, c := range list {
+		if c.Metadata.Name == "ip-masq-agent" {
+			r := must(t, n.cri.ExecSync, &cri.ExecSyncRequest{ContainerId: c.Id, Cmd: command, Timeout: 10})
+			return string(r.Stdout) + string(r.Stderr), int(r.ExitCode)
+		}
+	}
+	t.Fatalf("no container ip-masq-agent in %v", list)
+	return "", 0
 }
 
 func exists(path string) bool {

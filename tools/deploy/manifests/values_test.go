@@ -29,7 +29,7 @@ var accepted = map[string][]string{
 		"--set-string=agent.toPorts=1024-29999\\,32768-65535", "--set-json=agent.extraArgs=[\"--strict-config=false\"]",
 	},
 	"installer flags": {
-		"--set=installer.confFile=05-cilium.conflist,installer.allowIPMasq=true",
+		"--set=installer.confFile=05-cilium.conflist,installer.allowIPMasq=true,installer.force=true",
 		"--set-json=installer.entry={\"type\":\"ip-masq\",\"enableIPv6\":true}", "--set-json=installer.capabilities=[\"DAC_OVERRIDE\"]",
 	},
 	"own installer":  {"--set=installer.enabled=false"},
@@ -58,6 +58,7 @@ func TestRefusedValues(t *testing.T) {
 		"images.tag=v1":                                                "images",
 		"image.tag=v 1":                                                "/image/tag",
 		"image.pullPolicy=Sometimes":                                   "/image/pullPolicy",
+		"installer.force=please":                                       "/installer/force",
 		"installer.confFile=../net.d/x":                                "/installer/confFile",
 		"installer.confFile=cilium":                                    "/installer/confFile",
 		"installer.entry.enableIPv6=true":                              "/installer/entry",

@@ -92,6 +92,9 @@ env:
 {{- if .allowIPMasq }}
 - --allow-ipmasq
 {{- end }}
+{{- if .force }}
+- --force
+{{- end }}
 {{- end }}
 {{- end }}
 
