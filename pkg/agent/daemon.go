@@ -21,6 +21,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/probes"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 	"github.com/ip-masq/ip-masq-cni/pkg/status"
 	"github.com/ip-masq/ip-masq-cni/pkg/translog"
 	"github.com/ip-masq/ip-masq-cni/pkg/version"
@@ -58,6 +59,8 @@ type daemon struct {
 	log     *slog.Logger
 	report  report
 	writers writerLog
+
+	addresses addressWatch
 
 	metrics *instruments
 
@@ -118,7 +121,7 @@ func newDaemon(ctx context.Context, o Options, log *slog.Logger) *daemon {
 	n := newNode(o, log)
 	d := &daemon{
 		options: o, syncRequests: make(chan syncRequest),
-		node: n, source: newSource(o, n, log), log: log, report: report{log: log},
+		node: n, source: newSource(o, n, log), log: log, report: report{log: log}, addresses: addressWatch{log: log},
 		health: probes.NewHealth("the rules were not read back from the kernel yet", 2*syncTime),
 		state:  State{Since: time.Now(), RepairsBy: map[RepairKind]int{}},
 	}
@@ -160,11 +163,12 @@ func (d *daemon) loop(ctx context.Context, configPath string) {
 	if err := d.watchPods(ctx, podChanges); err != nil {
 		d.log.Warn("pods that the plugin did not see are adopted at every resync only", "reason", err)
 	}
+	d.addresses.changed = make(chan struct{}, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 	l := &loop{
-		sync: d.sync, log: d.log, configChanges: configChanges, ruleChanges: ruleChanges, podChanges: podChanges, hangups: hangups,
-		requests: d.syncRequests,
+		sync: d.sync, log: d.log, configChanges: configChanges, ruleChanges: ruleChanges, podChanges: podChanges,
+		addressChanges: d.addresses.changed, hangups: hangups, requests: d.syncRequests,
 	}
 	l.run(ctx)
 }
@@ -175,6 +179,8 @@ func (d *daemon) sync(ctx context.Context, reason string) outcome {
 	inForce, configErr := d.load()
 	syncCtx, cancel := context.WithTimeout(ctx, syncTime)
 	defer cancel()
+	records, _ := d.node.Records()
+	d.addresses.follow(ctx, ruleset.SourceAddresses(inForce, records))
 	d.writers.begin()
 	result, err := d.node.Sync(syncCtx, inForce)
 	by := d.writers.end(result.Backend, result.Changed, err != nil)

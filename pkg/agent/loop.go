@@ -17,8 +17,10 @@ type loop struct {
 	configChanges <-chan struct{}
 	ruleChanges   <-chan struct{} // the kernel reports that somebody changed rules
 	podChanges    <-chan struct{} // the runtime has a pod that is not on record, or the plugin recorded one
-	hangups       <-chan os.Signal
-	requests      <-chan syncRequest
+	// addressChanges: one of the node's addresses came or went that the policy may give to connections
+	addressChanges <-chan struct{}
+	hangups        <-chan os.Signal
+	requests       <-chan syncRequest
 
 	asked []syncRequest // to be answered after the next sync
 }
@@ -27,7 +29,7 @@ type loop struct {
 type syncRequest struct{ done chan struct{} }
 
 // run syncs until ctx ends: at start, when the config changes, on SIGHUP, every resync interval, soon after a failure, when pods
-// came, and when somebody changed the kernel's rules.
+// came, when the node's addresses changed, and when somebody changed the kernel's rules.
 func (l *loop) run(ctx context.Context) {
 	var s schedule
 	for reason := "start"; reason != ""; reason = l.wait(ctx, &s) {
@@ -56,15 +58,15 @@ func (l *loop) takeRequests() {
 	}
 }
 
-// wait returns at the next reason to sync, empty when ctx ended. A change of rules or pods has to wait, for as long as the
-// schedule says.
+// wait returns at the next reason to sync, empty when ctx ended. A change of rules, pods or addresses has to wait, for as long as
+// the schedule says.
 func (l *loop) wait(ctx context.Context, s *schedule) (reason string) {
 	reason = "resync interval"
 	if s.last.failed {
 		reason = "retry"
 	}
-	for rules, pods := false, false; ; {
-		timer := time.NewTimer(time.Until(s.next(rules, pods)))
+	for rules, node := false, false; ; {
+		timer := time.NewTimer(time.Until(s.next(rules, node)))
 		select {
 		case <-ctx.Done():
 			reason = ""
@@ -84,9 +86,16 @@ func (l *loop) wait(ctx context.Context, s *schedule) (reason string) {
 			timer.Stop()
 			continue
 		case <-l.podChanges:
-			pods = true
+			node = true
 			if !s.last.failed {
 				reason = "pods changed"
+			}
+			timer.Stop()
+			continue
+		case <-l.addressChanges:
+			node = true
+			if !s.last.failed {
+				reason = "addresses changed"
 			}
 			timer.Stop()
 			continue

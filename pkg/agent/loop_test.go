@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +20,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
 // fakeNode stands in for node and kernel on a clock of its own; the same cases on the real ones are in daemon_repair_test.go.
@@ -26,9 +29,9 @@ type fakeNode struct {
 	sync    func(at time.Duration) (takes time.Duration, o outcome)
 	history []string // when each sync began, and why
 
-	config, rules chan struct{}
-	hangups       chan os.Signal
-	ended         atomic.Bool
+	config, rules, addresses chan struct{}
+	hangups                  chan os.Signal
+	ended                    atomic.Bool
 }
 
 // run loops for a while. sync says how long the one that begins at a time takes, and how it ends.
@@ -36,12 +39,12 @@ func (n *fakeNode) run(t *testing.T, during time.Duration, sync func(at time.Dur
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n.began, n.sync = time.Now(), sync
-		n.config, n.rules, n.hangups = make(chan struct{}, 1), make(chan struct{}, 1), make(chan os.Signal, 1)
+		n.config, n.rules, n.addresses, n.hangups = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1), make(chan os.Signal, 1)
 		ctx, cancel := context.WithTimeout(t.Context(), during)
 		defer cancel()
 		go inputs(n)
 		l := &loop{
-			log: slog.New(slog.DiscardHandler), configChanges: n.config, ruleChanges: n.rules, hangups: n.hangups,
+			log: slog.New(slog.DiscardHandler), configChanges: n.config, ruleChanges: n.rules, addressChanges: n.addresses, hangups: n.hangups,
 			sync: func(ctx context.Context, reason string) outcome {
 				at := time.Since(n.began)
 				n.history = append(n.history, fmt.Sprintf("%s %s", at, reason))
@@ -161,6 +164,19 @@ func TestLoop(t *testing.T) {
 			"0s start, 100ms config changed, 150ms SIGHUP",
 		},
 		{
+			"the node's addresses change: that waits as pods do, also where the kernel does not report rules", 31 * time.Second,
+			func(time.Duration) (time.Duration, outcome) {
+				return 5 * ms, outcome{interval: time.Minute, reading: 50 * ms, ignoreKernel: true}
+			},
+			func(n *fakeNode) {
+				time.Sleep(30 * time.Second)
+				notify(n.addresses)
+				time.Sleep(10 * ms)
+				notify(n.addresses)
+			},
+			"0s start, 30s addresses changed, 30.505s addresses changed",
+		},
+		{
 			"a config that changes while syncs fail", 400 * ms, failingFor(time.Second),
 			func(n *fakeNode) {
 				time.Sleep(100 * ms)
@@ -217,16 +233,70 @@ func TestBackground(t *testing.T) {
 	})
 }
 
+// TestReportOfEgress: which source addresses the node lacks is in the log once per change, and a change of the node's addresses is no
+// repair.
+func TestReportOfEgress(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	r := report{log: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: timeless}))}
+	inForce := policy.Policy{Egress: []policy.Egress{
+		{Destinations: prefixes("203.0.113.0/24"), SourceAddresses: prefixes("192.0.2.0/28")},
+		{Destinations: prefixes("198.51.100.7/32"), SourceAddresses: prefixes("192.0.2.16/28"), WhenMissing: policy.MissingDrop},
+	}}
+	sync := func(p policy.Policy, missing bool, addresses ...netip.Addr) {
+		t.Helper()
+		result := node.Result{Backend: backend.NFTables, Changed: !slices.Equal(addresses, r.addresses), Addresses: addresses, Egress: []ruleset.Egress{{Group: 1, Addresses: addresses}, {Group: 2}}}
+		if missing {
+			result.Egress[0].Missing, result.Egress[1].Missing = []policy.Family{policy.IPv4}, []policy.Family{policy.IPv4}
+		}
+		if r.sync(result, nil, p, OriginConfig, author{}) {
+			t.Error("taken for a repair")
+		}
+	}
+	address := netip.MustParseAddr("192.0.2.1")
+	sync(inForce, true)
+	sync(inForce, true)
+	sync(inForce, false, address)
+	sync(inForce, false, address)
+	sync(inForce, true)
+	inForce.Egress = slices.Clone(inForce.Egress)
+	inForce.Egress[1].WhenMissing = ""
+	sync(inForce, true)
+	want := `level=INFO msg="rules found in place" backend=nftables pods=0 policy="config file"
+level=WARN msg="the node has none of the source addresses of an egress group: connections to its destinations are masqueraded" group=1 destinations=[203.0.113.0/24] sourceAddresses=[192.0.2.0/28] families=[IPv4]
+level=WARN msg="the node has none of the source addresses of an egress group: connections to its destinations are dropped" group=2 destinations=[198.51.100.7/32] sourceAddresses=[192.0.2.16/28] families=[IPv4]
+level=INFO msg="rules changed to the node's addresses" backend=nftables pods=0 sourceAddresses=[192.0.2.1]
+level=INFO msg="the node has source addresses of an egress group again" group=1 destinations=[203.0.113.0/24] sourceAddresses=[192.0.2.0/28] addresses=[192.0.2.1]
+level=INFO msg="the node has source addresses of an egress group again" group=2 destinations=[198.51.100.7/32] sourceAddresses=[192.0.2.16/28] addresses=[]
+level=INFO msg="rules changed to the node's addresses" backend=nftables pods=0 sourceAddresses=[]
+level=WARN msg="the node has none of the source addresses of an egress group: connections to its destinations are masqueraded" group=1 destinations=[203.0.113.0/24] sourceAddresses=[192.0.2.0/28] families=[IPv4]
+level=WARN msg="the node has none of the source addresses of an egress group: connections to its destinations are dropped" group=2 destinations=[198.51.100.7/32] sourceAddresses=[192.0.2.16/28] families=[IPv4]
+level=WARN msg="the node has none of the source addresses of an egress group: connections to its destinations are masqueraded" group=2 destinations=[198.51.100.7/32] sourceAddresses=[192.0.2.16/28] families=[IPv4]
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func prefixes(texts ...string) (all []netip.Prefix) {
+	for _, text := range texts {
+		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
+}
+
+// timeless leaves the time out of a log.
+func timeless(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}
+
 // TestReport reads as a transcript of the log: each line says what happened, and a failure is there once.
 func TestReport(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
-	timeless := func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return a
-	}
 	r := report{log: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: timeless}))}
 	result := node.Result{Backend: backend.NFTables, Pods: 2}
 	changed, adopted := result, result

@@ -34,6 +34,7 @@ func Metrics() []probes.Family {
 		probes.Family{Name: "uncovered_pods", Type: probes.Gauge, Help: "Pod interfaces that the container runtime knows and that are not on record. Absent where the runtime's cache cannot be read."},
 		probes.Family{Name: "opted_out_pods", Type: probes.Gauge, Help: "Pod interfaces that keep their address because their network or annotation asks for it."},
 		probes.Family{Name: "refused_annotations_total", Type: probes.Counter, Help: "Annotations of pods that were refused because podAnnotations does not allow them, each counted once for a pod's attachment. Status names the pods."},
+		probes.Family{Name: "egress_source_missing", Type: probes.Gauge, Help: "Egress groups of whose source addresses this node has none, in one family at least. Their connections are masqueraded or dropped, as whenMissing says."},
 		probes.Family{Name: "conflicts", Type: probes.Gauge, Help: "Rules of other software that defeat the policy. Absent before the first search."},
 		probes.Family{Name: "packets_total", Type: probes.Counter, Labels: []string{"family", "verdict"}, Help: "Packets that the policy decided about, which are the first of their connections, by family (ipv4, ipv6) and verdict (masquerade, keep)."},
 		probes.Family{Name: "bytes_total", Type: probes.Counter, Labels: []string{"family", "verdict"}, Help: "Bytes of those packets, by family and verdict."},
@@ -65,6 +66,7 @@ type instruments struct {
 	mu        sync.Mutex
 	drift     int
 	synced    time.Time // the last success
+	missing   int       // egress groups, at the last success
 	conflicts int       // -1 before the first search
 	traffic   traffic
 	pods      podCount
@@ -104,7 +106,12 @@ func (m *instruments) sync(took time.Duration, result node.Result, err error, re
 		return
 	}
 	m.Counter("syncs_total", "ok").Inc()
-	m.drift, m.synced = 0, time.Now()
+	m.drift, m.synced, m.missing = 0, time.Now(), 0
+	for _, group := range result.Egress {
+		if len(group.Missing) > 0 {
+			m.missing++
+		}
+	}
 	if !repaired {
 		return
 	}
@@ -158,6 +165,7 @@ func (m *instruments) tellCounts(scrape *probes.Scrape) {
 	defer m.mu.Unlock()
 	if !m.synced.IsZero() {
 		scrape.Set("last_sync_success_timestamp_seconds", seconds(m.synced))
+		scrape.Set("egress_source_missing", float64(m.missing))
 	}
 	scrape.Set("drift", float64(m.drift))
 	if m.conflicts >= 0 {

@@ -45,13 +45,13 @@ func (s *schedule) end(now time.Time, o outcome) {
 	s.retry = min(max(2*s.retry, minRetry), maxRetry)
 }
 
-// next returns when a sync is due, by what was reported since the last one began: that somebody changed rules, or that pods came.
-// A failed sync has its own time, whatever is reported.
-func (s *schedule) next(rules, pods bool) time.Time {
+// next returns when a sync is due, by what was reported since the last one began: that somebody changed rules, or that the node
+// changed, by pods that came or by its addresses. A failed sync has its own time, whatever is reported.
+func (s *schedule) next(rules, node bool) time.Time {
 	switch {
 	case s.last.failed:
 		return s.ended.Add(min(s.retry, s.last.interval))
-	case pods, rules && !s.last.ignoreKernel:
+	case node, rules && !s.last.ignoreKernel:
 		return s.ended.Add(min(s.pause(), s.last.interval))
 	}
 	return s.ended.Add(s.last.interval)

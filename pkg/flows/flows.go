@@ -108,6 +108,9 @@ type given struct {
 }
 
 func (s *selection) given(d policy.Decider, packet policy.Packet) given {
+	if !d.Settings.PodAnnotations.Allows(policy.SourceAddressesAnnotation) {
+		packet.Chosen = nil
+	}
 	out := d.Decide(packet)
 	return given{out, d.SourceAddresses(packet, out)}
 }

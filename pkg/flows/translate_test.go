@@ -99,7 +99,9 @@ func TestSelectionOfTranslated(t *testing.T) {
 
 // TestSelectionOfChosen: what a pod's annotation chose goes before what a group chooses, for this pod alone.
 func TestSelectionOfChosen(t *testing.T) {
-	p := policyOf(policy.DefaultSettings(), "10.0.0.0/8")
+	settings := policy.DefaultSettings()
+	settings.PodAnnotations = policy.AllowedAnnotations([]string{policy.SourceAddressesAnnotation})
+	p := policyOf(settings, "10.0.0.0/8")
 	p.Egress = []policy.Egress{group("203.0.113.0/24", "192.0.2.16/28", "")}
 	const another = "10.244.0.6"
 	sources := sourcesOf(podAddress, another)
@@ -127,6 +129,21 @@ func TestSelectionOfChosen(t *testing.T) {
 		s.local = nodeOnly
 		if got := s.wrong(flowOf(udp, c.source, c.to, c.to, c.carried)); got != c.want {
 			t.Errorf("%s: ended %t, want %t", name, got, c.want)
+		}
+	}
+}
+
+// TestSelectionOfAnnotationsRefused: podAnnotations allowed the choice and does no more.
+func TestSelectionOfAnnotationsRefused(t *testing.T) {
+	allowed := policyOf(policy.DefaultSettings())
+	allowed.Settings.PodAnnotations = policy.AllowedAnnotations([]string{policy.SourceAddressesAnnotation})
+	denied := policyOf(policy.DefaultSettings())
+	sources := map[netip.Addr][]netip.Prefix{netip.MustParseAddr(podAddress): {netip.MustParsePrefix("192.0.2.48/28")}}
+	for carried, want := range map[string]bool{"192.0.2.49": true, nodeAddress: false, podAddress: true} {
+		s := newSelection(Changed, policy.IPv4, rules(allowed, "192.0.2.49"), rules(denied), sources)
+		s.local = append(nodeOnly, netip.MustParsePrefix("192.0.2.49/32"))
+		if got := s.wrong(flowOf(udp, podAddress, "8.8.8.8", "8.8.8.8", carried)); got != want {
+			t.Errorf("with %s ended %t, want %t", carried, got, want)
 		}
 	}
 }

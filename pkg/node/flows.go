@@ -56,7 +56,7 @@ func chosen(attachments []attachment.Attachment, wanted func(netip.Addr) bool) m
 	for _, a := range attachments {
 		for _, address := range a.Addresses {
 			if wanted(address) {
-				sources[address] = nil
+				sources[address] = a.SourceAddresses
 			}
 		}
 	}

@@ -31,6 +31,14 @@ func (w WhenMissing) Verdict() Verdict {
 	return Masquerade
 }
 
+// Become says in a word what happens to connections on a node without the source addresses.
+func (w WhenMissing) Become() string {
+	if w.Verdict() == Drop {
+		return "dropped"
+	}
+	return "masqueraded"
+}
+
 // Equal reports whether both say the same in the same order.
 func (e Egress) Equal(o Egress) bool {
 	return slices.Equal(e.Destinations, o.Destinations) && slices.Equal(e.SourceAddresses, o.SourceAddresses) &&
