@@ -123,18 +123,22 @@ func Programs(dir string) error {
 		return err
 	}
 	stamp := "-X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=" + Version
-	return GoBuild(root, dir+"/", stamp, "./plugin/ip-masq", "./cmd/...")
+	if err := GoBuild(root, dir+"/", stamp, "-gcflags=all=-l", "./plugin/ip-masq"); err != nil {
+		return err
+	}
+	return GoBuild(root, dir+"/", stamp, "./cmd/...")
 }
 
 // Program is the path of a program that Programs built.
 func Program(name string) string { return filepath.Join(Built(), name) }
 
-// GoBuild runs go build in the directory of a module or package: static and stripped, with further linker flags.
-func GoBuild(in, out, ldflags string, packages ...string) error {
-	build := exec.Command("go", append([]string{"build", "-trimpath", "-ldflags=-s -w " + ldflags, "-o", out}, packages...)...)
+// GoBuild runs go build in the directory of a module or package: static and stripped, with further linker flags. args are further
+// flags and the packages.
+func GoBuild(in, out, ldflags string, args ...string) error {
+	build := exec.Command("go", append([]string{"build", "-trimpath", "-ldflags=-s -w " + ldflags, "-o", out}, args...)...)
 	build.Dir, build.Env = in, append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build %v: %w\n%s", packages, err, text)
+		return fmt.Errorf("go build %v: %w\n%s", args, err, text)
 	}
 	return nil
 }
