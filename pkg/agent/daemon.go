@@ -71,6 +71,7 @@ type daemon struct {
 	ports        *portWatch
 	translations atomic.Pointer[translog.Logger] // nil: no log
 	syncRequests chan syncRequest
+	synced       sync.Once // what can wait until the first sync begins after it
 	status       shared[status.Status]
 
 	mu    sync.Mutex
@@ -105,7 +106,6 @@ func (p Program) run(o Options, _ []string) error {
 		return err
 	}
 	_, _ = d.load() // so that there is something to answer with
-	go d.ports.run(ctx)
 	logged := d.logTranslations(ctx, p.Stdout)
 	ended := make(chan struct{})
 	go func() { defer close(ended); d.listen(ctx) }()
@@ -183,6 +183,7 @@ func (d *daemon) sync(ctx context.Context, reason string) outcome {
 	d.addresses.follow(ctx, ruleset.SourceAddresses(inForce, records))
 	d.writers.begin()
 	result, err := d.node.Sync(syncCtx, inForce)
+	d.synced.Do(func() { go d.ports.run(ctx) })
 	by := d.writers.end(result.Backend, result.Changed, err != nil)
 	o := outcome{
 		failed: err != nil, interval: d.source.interval, reading: result.Reading,

@@ -44,8 +44,11 @@ func (n NetNS) Gone() bool {
 
 // Alive reports whether a namespace is there, as far as can be seen from here: its path is, and nothing proves it gone.
 func (n NetNS) Alive() bool {
-	_, err := os.Stat(n.Path)
-	return err == nil && !n.Gone()
+	var st unix.Stat_t
+	if unix.Stat(n.Path, &st) != nil {
+		return false
+	}
+	return st.Dev == n.Device && st.Ino == n.Inode || !n.Gone()
 }
 
 func isNetNS(path string) bool { return ns.IsNSorErr(path) == nil }

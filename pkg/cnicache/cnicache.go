@@ -16,6 +16,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/cniresult"
+	"github.com/ip-masq/ip-masq-cni/pkg/plainfile"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
@@ -87,7 +88,7 @@ func (l *Listing) read(dir string, networks map[string]network) error {
 		if file.IsDir() {
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join(dir, file.Name()))
+		data, err := plainfile.Read(filepath.Join(dir, file.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // deleted while we read the directory
 		}

@@ -63,6 +63,7 @@ func (n *Node) adoptOne(s policy.Settings, a attachment.Attachment) (adopted boo
 		n.log.Warn("no rule for this attachment: "+attachment.Bypassing(a.Bypass), "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
 		return ruleset.NeedsOptedOut(s), n.optOuts.Put(a)
 	}
+	n.forgetRecords()
 	if err := n.records.Put(a); err != nil {
 		return false, fmt.Errorf("record an adopted pod: %w", err)
 	}

@@ -47,6 +47,7 @@ type Node struct {
 	persisted       persistedPolicy
 	tookOver        bool
 	known           recordList
+	isAlone         bool // it has the exclusive lock, for a Sync
 	last            steady
 	generation      sinceWhen
 	warned          string // the last message of warnOnce
@@ -113,16 +114,29 @@ const socketFile = "agent.sock"
 const racyTime = 50 * time.Millisecond
 
 // Records returns the attachments on record, which are read again only when their directory changed. A Sync asks several times,
-// and most find nothing new.
+// and most find nothing new. While this process has the exclusive lock, nobody else writes records (see alone).
 func (n *Node) Records() ([]attachment.Attachment, error) {
 	changed := n.recordsChanged()
-	if n.known.valid && n.known.at.Equal(changed) {
+	if n.known.valid && (n.isAlone || n.known.at.Equal(changed)) {
 		return n.known.records, nil
 	}
 	records, err := n.records.List()
-	n.known = recordList{valid: err == nil && time.Since(changed) > racyTime, at: changed, records: records}
+	n.known = recordList{valid: err == nil && (n.isAlone || time.Since(changed) > racyTime), at: changed, records: records}
 	return records, err
 }
+
+// alone is called with the exclusive lock, and the function that it returns before the lock ends: in between, what is known of the
+// records stays true until this process writes one, after which it calls forgetRecords.
+func (n *Node) alone() (ended func()) {
+	n.known.valid = n.known.valid && n.known.at.Equal(n.recordsChanged())
+	n.isAlone = true
+	return func() {
+		n.isAlone = false
+		n.known.valid = n.known.valid && time.Since(n.known.at) > racyTime
+	}
+}
+
+func (n *Node) forgetRecords() { n.known = recordList{} }
 
 // setAsideUnreadable renames records that say nothing about an attachment, so that neither GC nor a Sync fails for them again.
 // It needs the exclusive lock.
@@ -131,6 +145,7 @@ func (n *Node) setAsideUnreadable() {
 		return
 	}
 	sentences, err := n.records.SetAside()
+	n.forgetRecords()
 	for _, sentence := range sentences {
 		n.log.Error("a record was set aside; the pod keeps its rules, and the agent takes it back where the runtime knows it", "record", sentence)
 	}

@@ -58,6 +58,7 @@ func (n *Node) Sync(ctx context.Context, p policy.Policy) (Result, error) {
 		return n.last.result, nil
 	}
 	seen := n.snapshot(ctx, p)
+	defer n.alone()()
 	result, err := n.syncLocked(ctx, p)
 	if err == nil {
 		n.remember(seen, result)
@@ -158,6 +159,7 @@ func (n *Node) detach(ctx context.Context, s policy.Settings, id attachment.ID, 
 			return heirs, err
 		}
 	}
+	defer n.forgetRecords()
 	return heirs, n.records.Delete(id)
 }
 
