@@ -56,7 +56,7 @@ func (p Program) Commands() *cobra.Command {
 		command("uninstall", "take plugin, entry, rules and records off this node, when no pod needs them any more, and stay",
 			func(f *flags) { f.kernel().syncing().daemon().leaving() }, p.uninstall),
 		command("lint FILE", "check a config file, - for stdin; exit status 1 when it has errors",
-			func(f *flags) { f.output().ranges() }, p.lint),
+			func(f *flags) { f.settings().output().ranges() }, p.lint),
 	)
 	return root
 }

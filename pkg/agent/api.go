@@ -52,7 +52,7 @@ func (d *daemon) describe() status.Status {
 	ctx, cancel := context.WithTimeout(context.Background(), syncTime)
 	defer cancel()
 	state := d.State()
-	s := look(ctx, d.options, inForce{policy: state.Policy, origin: state.Origin, configErr: state.ConfigError, hash: state.ConfigHash})
+	s := look(ctx, d.options, state.inForce())
 	pid, own, current := os.Getpid(), version.String(), d.health.Live() == nil
 	s.Daemon = status.Daemon{Running: true, Responding: true, PID: &pid, Version: &own, Since: &state.Since, Current: &current}
 	if !state.LastSync.IsZero() {

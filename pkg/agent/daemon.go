@@ -16,6 +16,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/cli"
+	"github.com/ip-masq/ip-masq-cni/pkg/config"
 	"github.com/ip-masq/ip-masq-cni/pkg/filelock"
 	"github.com/ip-masq/ip-masq-cni/pkg/nfevents"
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
@@ -34,6 +35,8 @@ type State struct {
 	SyncError    error     // of the last sync
 	Result       node.Result
 	Policy       policy.Policy // in force
+	Config       config.Config // that it was made of
+	PortsClearOf string        // the ports of others, where the agent chose the source ports
 	Origin       Origin        // of that policy
 	ConfigError  error
 	ConfigHash   string             // of the last good config, empty before the first
@@ -109,7 +112,7 @@ func (p Program) run(o Options, _ []string) error {
 	logged := d.logTranslations(ctx, p.Stdout)
 	ended := make(chan struct{})
 	go func() { defer close(ended); d.listen(ctx) }()
-	log.Info("starting", "version", version.String(), "config", o.Config.Path, "backend", o.Backend, "sources", o.Settings.Sources)
+	log.Info("starting", "version", version.String(), "config", o.Config.Path, "backend", o.Backend)
 	d.loop(ctx, o.Config.Path)
 	<-ended
 	logged()
@@ -226,6 +229,7 @@ func (d *daemon) load() (policy.Policy, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state.Policy, d.state.Origin, d.state.ConfigError = inForce, d.source.origin, err
+	d.state.Config, d.state.PortsClearOf = d.source.config, d.source.clearOf()
 	d.state.ConfigHash, d.state.ConfigLoaded = d.source.hash, d.source.loaded
 	return inForce, err
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/config"
 	"github.com/ip-masq/ip-masq-cni/pkg/explain"
-	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/socket"
 )
 
@@ -50,7 +49,7 @@ func (d *daemon) serveExplain(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	state := d.State()
-	f := inForce{policy: state.Policy, origin: state.Origin, configErr: state.ConfigError}
+	f := state.inForce()
 	a, err := explainer(d.options, f).Explain(ctx, q)
 	if err != nil {
 		socket.Refuse(w, http.StatusNotFound, err)
@@ -75,14 +74,15 @@ func explainer(o Options, f inForce) explain.Node {
 		Policy: f.policy, ConfigErr: f.configErr, Host: o.HostRoot,
 		Attachments: records, OptedOut: optedOut, Bypassing: bypassing, RecordsErr: errors.Join(recordsErr, optedOutErr),
 	}
-	// The policy tells what flags it was made with, which are not those of a command that has none.
-	o.Config.EnableIPv6 = f.policy.Settings.IPv6
-	o.Config.AllReserved = o.Config.AllReserved || hasAll(f.policy.NonMasquerade, policy.ReservedRanges())
-	e.Locate = func(prefix netip.Prefix) (config.Location, bool, error) { return config.Locate(o.Config, prefix) }
+	e.Locate = func(prefix netip.Prefix) (config.Location, bool, error) {
+		at, found := f.config.Locate(prefix)
+		return at, found, nil
+	}
+	e.LocateKey, e.LocateGroup = f.config.LocateKey, f.config.LocateGroup
 	switch f.origin {
 	case OriginLastGood, OriginPersisted, OriginElsewhere:
 		e.PolicyFile = n.PolicyFile()
-	case OriginConfig, OriginDefaults, OriginFallback:
+	case OriginConfig, OriginPartial, OriginDefaults, OriginFallback:
 	}
 	listed, _ := o.Cache.List() // for names: a node without a cache has none
 	for _, entry := range listed.Entries {

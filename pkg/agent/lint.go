@@ -26,7 +26,7 @@ func (p Program) lint(o Options, args []string) error {
 	loaded, findings, err := p.lintFile(o, args[0])
 	var inForce *policy.Policy
 	if err == nil {
-		accepted := loaded.Policy(o.Settings)
+		accepted := loaded.Policy()
 		inForce = &accepted
 	}
 	printErr := p.print(o, lintReport{status.APIVersion, append([]config.Finding{}, findings...), inForce}, func() {

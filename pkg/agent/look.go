@@ -13,6 +13,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/cnicache"
+	"github.com/ip-masq/ip-masq-cni/pkg/config"
 	"github.com/ip-masq/ip-masq-cni/pkg/conflicts"
 	"github.com/ip-masq/ip-masq-cni/pkg/install"
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
@@ -32,6 +33,12 @@ type inForce struct {
 	origin    Origin
 	configErr error
 	hash      string
+	config    config.Config // that the policy was made of
+	clearOf   string        // the ports of others, where the agent chose the source ports
+}
+
+func (s State) inForce() inForce {
+	return inForce{policy: s.Policy, origin: s.Origin, configErr: s.ConfigError, hash: s.ConfigHash, config: s.Config, clearOf: s.PortsClearOf}
 }
 
 // look describes the node: daemon and command alike, so that both say the same. It reads and changes nothing, and what it cannot
@@ -76,7 +83,7 @@ func configOf(o Options, f inForce) status.Config {
 }
 
 func policyOf(o Options, n *node.Node, f inForce) status.Policy {
-	p := status.Policy{Origin: f.origin.token(o.Config.Path), Reason: string(f.origin), Policy: f.policy, Prefixes: status.Prefixes(f.policy)}
+	p := status.Policy{Origin: f.origin.token(o.Config.Path), Reason: string(f.origin), Policy: f.policy, Prefixes: f.prefixes(), Decided: f.decided(), ChosenPorts: f.chosenPorts()}
 	if saved, ok := n.PolicySaved(f.policy); ok {
 		p.Since = &saved
 	}
@@ -86,7 +93,7 @@ func policyOf(o Options, n *node.Node, f inForce) status.Policy {
 // token is an origin for programs. The last good config is what a file, or a directory of files, said before.
 func (o Origin) token(path string) status.Origin {
 	switch o {
-	case OriginConfig, OriginLastGood:
+	case OriginConfig, OriginLastGood, OriginPartial:
 		if info, err := os.Stat(path); err == nil && info.IsDir() {
 			return status.OriginDirectory
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/autoports"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
 	"github.com/ip-masq/ip-masq-cni/pkg/cli"
 	"github.com/ip-masq/ip-masq-cni/pkg/cnicache"
@@ -54,7 +55,7 @@ func (o Options) Given(name string) bool { return slices.Contains(o.given, name)
 
 // policyFlags decide what the rules look like, and are the daemon's own where one runs.
 var policyFlags = []string{
-	"config", "strict-config", "masq-chain", "sources", "enable-ipv6", "random-fully", "to-ports", "nomasq-all-reserved-ranges", "backend", "conntrack-flush",
+	"config", "strict-config", "masq-chain", "sources", "enable-ipv6", "random-fully", "to-ports", "service-node-port-range", "nomasq-all-reserved-ranges", "backend", "conntrack-flush",
 }
 
 // differing names the policyFlags of the command line whose values are not the daemon's.
@@ -74,6 +75,8 @@ type flags struct {
 	set    *pflag.FlagSet
 	strict bool
 
+	toPorts toPorts
+
 	src, dst, proto string
 
 	at      string // of who
@@ -88,13 +91,30 @@ func newFlags(set *pflag.FlagSet) *flags {
 	return f
 }
 
+// toPorts is the value of --to-ports.
+type toPorts struct {
+	ranges policy.PortRanges
+	auto   bool
+}
+
+// settings adds the flags that win over keys of the file.
+func (f *flags) settings() *flags {
+	f.set.BoolVar(&f.Settings.RandomFully, "random-fully", true, "pick source ports at random, where the host supports it; wins over the file's randomFully")
+	cli.Parsed(f.set, &f.toPorts, "to-ports", "", "source port `ranges` of masqueraded connections, such as 1024-29999,61000-65535, or auto for those that nothing else on the node uses; wins over the file's toPorts (default: the kernel's choice)",
+		func(text string) (p toPorts, err error) {
+			p.ranges, p.auto, err = policy.ParseToPorts(text)
+			return p, err
+		})
+	cli.Parsed(f.set, &f.Settings.Sources, "sources", string(policy.SourcesPods), "`whose` traffic is masqueraded: pods, or all as the Kubernetes agent does; wins over the file's sources", policy.ParseSources)
+	cli.Parsed(f.set, &f.Config.NodePorts, "service-node-port-range", autoports.DefaultNodePorts, "`range` of the node ports of Services, as the API server has it, of which to-ports auto keeps clear", policy.ParsePortRange)
+	return f
+}
+
 // kernel adds the flags that decide what the rules look like, the file among them.
 func (f *flags) kernel() *flags {
 	cli.Text(f.set, &f.Config.Path, "config", paths.ConfigFile, "configuration `file`, or a directory whose ip-masq* files are merged; another path than the default has to exist")
 	cli.Parsed(f.set, &f.Settings.Chain, "masq-chain", policy.DefaultChain, "`name` of the shared chain, 23 characters at most", parseChain)
-	f.set.BoolVar(&f.Settings.RandomFully, "random-fully", true, "pick source ports at random, where the host supports it")
-	cli.Parsed(f.set, &f.Settings.ToPorts, "to-ports", "", "source port `ranges` of masqueraded connections, such as 1024-29999,32768-65535 (default: the kernel's choice)", policy.ParsePortRanges)
-	cli.Parsed(f.set, &f.Settings.Sources, "sources", string(policy.SourcesPods), "`whose` traffic is masqueraded: pods, or all as the Kubernetes agent does", policy.ParseSources)
+	f.settings()
 	cli.Parsed(f.set, &f.Backend, "backend", string(registry.Auto), fmt.Sprintf("`kind` of rules, one of %v", registry.Choices()), registry.ParseChoice)
 	cli.Parsed(f.set, &f.HostRoot, "host-root", "", "`directory` at which the host's root is mounted, for a container without iptables of its own: the host's is run in it", parseHostRoot)
 	cli.Text(f.set, &f.StateDir, "state-dir", paths.StateDir, "`directory` for what is lost at reboot: records, lock, chosen backend")
@@ -218,6 +238,16 @@ func (f *flags) finish() error {
 		}
 	}
 	f.Config.EnableIPv6, f.Config.Lenient = f.Settings.IPv6, !f.strict
+	f.Settings.ToPorts, f.Settings.AutoPorts = f.toPorts.ranges, f.toPorts.auto
+	if f.Given("service-node-port-range") {
+		f.Settings.NodePorts = f.Config.NodePorts
+	}
+	for _, name := range config.SettingFlags() {
+		if f.Given(name) {
+			f.Config.Given = append(f.Config.Given, name)
+		}
+	}
+	f.Config.Settings = f.Settings
 	f.Config.AllowDir = f.Given("config")
 	f.Config.Required = f.Config.Path != paths.ConfigFile // the ConfigMap at the default path is optional, as it is for the Kubernetes agent
 	if f.HostRoot != "" && !f.Given("cni-bin-dir") {

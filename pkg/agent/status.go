@@ -98,7 +98,7 @@ func (p Program) warnOfFlags(o Options) func(greeting) error {
 func (p Program) inForce(o Options) inForce {
 	s := p.commandSource(o, newNode(o, discard()))
 	inForcePolicy, err := s.load()
-	return inForce{policy: inForcePolicy, origin: s.origin, configErr: err, hash: s.hash}
+	return inForce{policy: inForcePolicy, origin: s.origin, configErr: err, hash: s.hash, config: s.config, clearOf: s.clearOf()}
 }
 
 // terminal reports whether people look at stdout directly.

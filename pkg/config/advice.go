@@ -19,6 +19,9 @@ func (m merged) advise(opts Options, ranges []Range, r *report) {
 	prefixes := m.inForce()
 	m.adviseOnNonMasquerade(prefixes, r)
 	m.adviseOnExceptions(prefixes, r)
+	m.adviseOnEgress(prefixes, r)
+	m.interfaces.advise(r)
+	m.adviseOnSettings(opts, r)
 	m.adviseOnIPv6(opts, r)
 	for _, cluster := range ranges {
 		if part, found := masqueraded(cluster.Prefix, prefixes); found {
@@ -59,6 +62,11 @@ func (m merged) inForce() []prefixInForce {
 	for _, it := range m.exceptions.items {
 		all = append(all, prefixInForce{policy.Destination{Prefix: it.prefix, Verdict: policy.Masquerade}, it.at})
 	}
+	for i, g := range m.groups {
+		for _, it := range g.destinations.items {
+			all = append(all, prefixInForce{policy.Destination{Prefix: it.prefix, Verdict: policy.Translate, Group: i + 1}, it.at})
+		}
+	}
 	return all
 }
 
@@ -67,8 +75,12 @@ func (m merged) adviseOnNonMasquerade(prefixes []prefixInForce, r *report) {
 	adviseOnDuplicates(m.keep, r)
 	for _, it := range m.keep.items {
 		if it.prefix.Bits() == 0 {
+			others := keyMasquerade
+			if len(m.groups) > 0 {
+				others += " and " + keyEgress
+			}
 			r.add(it.at, Warning, fmt.Sprintf("%s keeps the pod's address everywhere: no %s destination is masqueraded but those in %s",
-				it.prefix, policy.FamilyOf(it.prefix.Addr()), keyMasquerade))
+				it.prefix, policy.FamilyOf(it.prefix.Addr()), others))
 			continue
 		}
 		if parent, ok := parents.of(it.prefix); ok && parent.Verdict == policy.Keep {
@@ -86,6 +98,64 @@ func (m merged) adviseOnExceptions(prefixes []prefixInForce, r *report) {
 			r.add(it.at, Warning, fmt.Sprintf("%s has no effect: no prefix around it keeps the pod's address, so it is masqueraded anyway; remove it", it.prefix))
 		case parent.Verdict == policy.Masquerade:
 			r.add(it.at, Warning, fmt.Sprintf("%s changes nothing: the exception %s covers it; remove one of the two", it.prefix, parent.seenFrom(it.at)))
+		}
+	}
+}
+
+// adviseOnEgress warns of destinations and source addresses without effect.
+func (m merged) adviseOnEgress(prefixes []prefixInForce, r *report) {
+	parents := parentsOf(prefixes)
+	for i, g := range m.groups {
+		adviseOnDuplicates(g.destinations, r)
+		adviseOnDuplicates(g.sources, r)
+		for _, it := range g.destinations.items {
+			family := policy.FamilyOf(it.prefix.Addr())
+			if parent, ok := parents.of(it.prefix); ok && parent.Group == i+1 {
+				r.add(it.at, Warning, fmt.Sprintf("%s changes nothing: %s covers it; remove one of the two", it.prefix, parent.seenFrom(it.at)))
+			} else if multicast := family.Multicast(); it.prefix.Bits() >= multicast.Bits() && multicast.Contains(it.prefix.Addr()) && m.config.Settings.Sources != policy.SourcesAll {
+				r.add(it.at, Warning, fmt.Sprintf("%s has no effect: what goes to multicast addresses keeps its source; remove it", it.prefix))
+			}
+		}
+		for _, it := range g.sources.items {
+			family := policy.FamilyOf(it.prefix.Addr())
+			if !g.destinations.has(family) {
+				r.add(it.at, Warning, fmt.Sprintf("%s has no effect: the item of %s has no %s destination; add one, or remove it", it.prefix, keyEgress, family))
+				continue
+			}
+			for _, other := range g.sources.items {
+				if other.prefix.Bits() < it.prefix.Bits() && other.prefix.Contains(it.prefix.Addr()) {
+					r.add(it.at, Warning, fmt.Sprintf("%s changes nothing: %s (%s) covers it; remove one of the two", it.prefix, other.prefix, other.at.seenFrom(it.at)))
+					break
+				}
+			}
+		}
+	}
+}
+
+// adviseOnSettings warns of settings of the file that have no effect, or one that is hardly meant.
+func (m merged) adviseOnSettings(opts Options, r *report) {
+	s := m.config.Settings
+	for key, flag := range flagOf {
+		if at, there := m.overruled[key]; there {
+			r.add(at, Warning, fmt.Sprintf("%s has no effect: the flag --%s is given, and wins", key, flag))
+		}
+	}
+	if at, there := m.deciding[keyPodAnnotations]; there && s.Sources == policy.SourcesAll {
+		r.add(at, Warning, fmt.Sprintf("%s has no effect: with sources: all the policy does not know pods", keyPodAnnotations))
+	}
+	at, there := m.deciding[keyToPorts]
+	if !there {
+		return
+	}
+	for i, ports := range s.ToPorts {
+		for _, other := range s.ToPorts[:i] {
+			if ports.First <= other.Last && other.First <= ports.Last {
+				r.add(at, Warning, fmt.Sprintf("port ranges %s and %s overlap: ports in both are chosen twice as often; write them as one", other, ports))
+			}
+		}
+		if n := opts.NodePorts; n.Last > 0 && ports.First <= n.Last && n.First <= ports.Last {
+			r.add(at, Warning, fmt.Sprintf("port range %s holds ports of Services (%s), whose connections collide with masqueraded ones: leave them out, or write %s",
+				ports, n, policy.AutoPorts))
 		}
 	}
 }
@@ -120,8 +190,8 @@ func (m merged) adviseOnIPv6(opts Options, r *report) {
 // place is where a remark about a whole list belongs: its first item, or the first file.
 func (m merged) place(key string) place {
 	at := place{key: key}
-	if len(m.config.Sources) > 0 {
-		at.file = m.config.Sources[0]
+	if len(m.config.Files) > 0 {
+		at.file = m.config.Files[0]
 	}
 	if key == keyNonMasquerade && len(m.keep.items) > 0 {
 		at = m.keep.items[0].at
@@ -168,7 +238,7 @@ func masqueraded(r netip.Prefix, prefixes []prefixInForce) (netip.Prefix, bool) 
 		}
 	}
 	if len(inside) == 0 {
-		return r, verdict == policy.Masquerade
+		return r, verdict != policy.Keep
 	}
 	around := prefixInForce{policy.Destination{Prefix: r, Verdict: verdict}, place{}}
 	for _, half := range halves(r) {

@@ -20,21 +20,29 @@ type item struct {
 	at     place
 }
 
+func (l list) places() []*place {
+	all := make([]*place, len(l.items))
+	for i := range l.items {
+		all[i] = &l.items[i].at
+	}
+	return all
+}
+
 // list reads a list of CIDRs. A bad item is reported and left out.
 func (d decoder) list(e entry, value any) list {
 	values, ok := value.([]any)
 	if !ok {
-		d.errorf(e.key, e.value, `%s is %s: write a list, such as ["10.0.0.0/8"]`, e.key, describe(value))
+		d.errorf(e.key, e.value.at, `%s is %s: write a list, such as ["10.0.0.0/8"]`, e.key, describe(value))
 		return list{given: true}
 	}
 	l := list{given: true, size: len(values), items: make([]item, 0, len(values))}
 	for i, value := range values {
 		prefix, err := parseItem(value, d.opts.EnableIPv6)
 		if err != nil {
-			d.errorf(e.key, e.item(i), "%s[%d]%s", e.key, i, err)
+			d.errorf(e.key, e.value.item(i).at, "%s[%d]%s", e.key, i, err)
 			continue
 		}
-		l.items = append(l.items, item{prefix, d.place(e.key, e.item(i))})
+		l.items = append(l.items, item{prefix, d.place(e.key, e.value.item(i).at)})
 	}
 	return l
 }

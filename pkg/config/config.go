@@ -35,6 +35,14 @@ type Options struct {
 	AllReserved bool
 	// Lenient is --strict-config=false: keys that are unknown, in another letter case or given twice are only warned of.
 	Lenient bool
+	// Settings are those of the flags and their defaults. The file's keys win over them, but for flags that were given.
+	Settings policy.Settings
+	// Given names those of SettingFlags that were given.
+	Given []string
+	// NodePorts are the ports of Services, for advice; the zero value gives none.
+	NodePorts policy.PortRange
+
+	pending bool // of tests: the keys that are pending are known
 }
 
 // families lists the families that are on.
@@ -49,10 +57,18 @@ type Config struct {
 	MasqLinkLocal     bool
 	MasqLinkLocalIPv6 bool
 	ResyncInterval    time.Duration
-	// Sources are the files that the configuration came from, none where there is no file and all is default.
-	Sources []string
+	OutputInterfaces  policy.Interfaces
+	Egress            []policy.Egress
+	// Settings are those in effect: of the flags that were given, of the file, or the defaults. With AutoPorts the agent has to
+	// choose the ports, which depend on the node.
+	Settings policy.Settings
+	Flags    []string // as in policy.Policy
+	// Files are those that the configuration came from, none where there is no file and all is default.
+	Files []string
 	// Hash is the SHA-256 of what Load read, in hexadecimal: sha256sum of the file, or of a directory's files joined in their order.
 	Hash string
+
+	origins *merged // where all of it comes from
 }
 
 // Default is the configuration in effect where there is no file.
@@ -60,14 +76,17 @@ func Default(opts Options) Config {
 	return merge(nil, opts, &report{}).config
 }
 
-// Policy joins the configuration with the settings that flags decide.
-func (c Config) Policy(s policy.Settings) policy.Policy {
+// Policy is the configuration as a policy.
+func (c Config) Policy() policy.Policy {
 	return policy.Policy{
-		Settings:          s,
+		Settings:          c.Settings,
 		NonMasquerade:     c.NonMasquerade,
 		Masquerade:        c.Masquerade,
 		MasqLinkLocal:     c.MasqLinkLocal,
 		MasqLinkLocalIPv6: c.MasqLinkLocalIPv6,
+		OutputInterfaces:  c.OutputInterfaces,
+		Egress:            c.Egress,
+		Flags:             c.Flags,
 	}
 }
 

@@ -1,26 +1,66 @@
 package config
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 // file is what one file says, without any defaults.
 type file struct {
 	name                             string
+	hash                             [sha256.Size]byte // of its text, where it was read from a file
+	data                             []byte            // the text itself, until the whole is hashed
 	nonMasquerade, masquerade        list
 	masqLinkLocal, masqLinkLocalIPv6 bool
 	resyncInterval                   time.Duration // 0 where it is not given
-	cidrLimit                        *limit        // nil where it is not given
+
+	// nil where they are not given
+	cidrLimit      *setting[int]
+	sources        *setting[policy.Sources]
+	nodeTraffic    *setting[bool]
+	toPorts        *setting[toPorts]
+	randomFully    *setting[bool]
+	podAnnotations *setting[policy.PodAnnotations]
+
+	outputInterfaces patterns
+	egress           []group
 }
 
-// limit is a cidrLimit and its place.
-type limit struct {
-	max int
-	at  place
+// setting is a value and its place.
+type setting[T any] struct {
+	value T
+	at    place
+}
+
+// places are those of everything that the file says, for whoever knows better where they are.
+func (f *file) places() []*place {
+	var all []*place
+	for _, l := range []list{f.nonMasquerade, f.masquerade} {
+		all = append(all, l.places()...)
+	}
+	for i := range f.outputInterfaces.items {
+		all = append(all, &f.outputInterfaces.items[i].at)
+	}
+	for i := range f.egress {
+		g := &f.egress[i]
+		all = append(append(append(all, &g.at), g.destinations.places()...), g.sources.places()...)
+	}
+	all = append(all, placeOf(f.cidrLimit), placeOf(f.sources), placeOf(f.nodeTraffic), placeOf(f.toPorts), placeOf(f.randomFully), placeOf(f.podAnnotations))
+	return slices.DeleteFunc(all, func(p *place) bool { return p == nil })
+}
+
+func placeOf[T any](s *setting[T]) *place {
+	if s == nil {
+		return nil
+	}
+	return &s.at
 }
 
 // decoder reads one file and reports what is wrong with it.
@@ -45,7 +85,7 @@ func decode(name string, data []byte, opts Options, r *report) file {
 		}
 		return file{name: name}
 	}
-	return d.file(d.checkKeys(keys), values)
+	return d.file(d.checkKeys("", keys, opts.knownKeys()), values)
 }
 
 // place names a position that belongs to a key, or to none.
@@ -58,7 +98,7 @@ func (d decoder) errorf(key string, at position, format string, args ...any) {
 // file reads the values of the known keys.
 func (d decoder) file(keys map[string]entry, values map[string]any) file {
 	f := file{name: d.name}
-	for _, key := range knownKeys {
+	for _, key := range d.opts.knownKeys() {
 		e, given := keys[key]
 		value := values[key]
 		if !given {
@@ -81,6 +121,20 @@ func (d decoder) file(keys map[string]entry, values map[string]any) file {
 			f.resyncInterval = d.interval(e, value)
 		case keyCIDRLimit:
 			f.cidrLimit = d.limit(e, value)
+		case keyOutputInterfaces:
+			f.outputInterfaces = d.interfaces(e, value)
+		case keyEgress:
+			f.egress = d.egress(e, value)
+		case keySources:
+			f.sources = d.sources(e, value)
+		case keyNodeTraffic:
+			f.nodeTraffic = &setting[bool]{d.bool(e, value), d.place(e.key, e.at)}
+		case keyToPorts:
+			f.toPorts = d.toPorts(e, value)
+		case keyRandomFully:
+			f.randomFully = &setting[bool]{d.bool(e, value), d.place(e.key, e.at)}
+		case keyPodAnnotations:
+			f.podAnnotations = d.podAnnotations(e, value)
 		}
 	}
 	return f
@@ -91,7 +145,7 @@ func cure(key string) string {
 	switch key {
 	case keyNonMasquerade:
 		return "write [] to masquerade all destinations, or remove the line for the defaults"
-	case keyMasquerade:
+	case keyMasquerade, keyEgress:
 		return "write [] for none, or remove the line"
 	}
 	return "give it a value or remove the line"
@@ -100,35 +154,35 @@ func cure(key string) string {
 func (d decoder) bool(e entry, value any) bool {
 	b, ok := value.(bool)
 	if !ok {
-		d.errorf(e.key, e.value, "%s is %s: write true or false, without quotes", e.key, describe(value))
+		d.errorf(e.key, e.value.at, "%s is %s: write true or false, without quotes", e.key, describe(value))
 	}
 	return b
 }
 
-func (d decoder) limit(e entry, value any) *limit {
+func (d decoder) limit(e entry, value any) *setting[int] {
 	const remedy = "write a whole number of 0 or more without quotes, or remove the line for no limit"
 	number, ok := value.(json.Number)
 	if !ok {
-		d.errorf(e.key, e.value, "%s is %s: %s", e.key, describe(value), remedy)
+		d.errorf(e.key, e.value.at, "%s is %s: %s", e.key, describe(value), remedy)
 		return nil
 	}
 	most, err := strconv.Atoi(number.String())
 	if err != nil || most < 0 {
-		d.errorf(e.key, e.value, "%s is %s: %s", e.key, number, remedy)
+		d.errorf(e.key, e.value.at, "%s is %s: %s", e.key, number, remedy)
 		return nil
 	}
-	return &limit{most, d.place(e.key, e.value)}
+	return &setting[int]{most, d.place(e.key, e.value.at)}
 }
 
 func (d decoder) interval(e entry, value any) time.Duration {
 	text, ok := value.(string)
 	if !ok {
-		d.errorf(e.key, e.value, "%s is %s: write %q", e.key, describe(value), withUnit(fmt.Sprint(value)))
+		d.errorf(e.key, e.value.at, "%s is %s: write %q", e.key, describe(value), withUnit(fmt.Sprint(value)))
 		return 0
 	}
 	interval, err := parseInterval(text)
 	if err != nil {
-		d.errorf(e.key, e.value, "%s %s", e.key, err)
+		d.errorf(e.key, e.value.at, "%s %s", e.key, err)
 	}
 	return interval
 }

@@ -7,12 +7,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 const exampleFile = "../../conf/ip-masq-agent.example"
 
 // commentedOut is a key of the example that is not in force there; prose has a space after the number sign.
-var commentedOut = regexp.MustCompile(`(?m)^#(\w+:)`)
+var commentedOut = regexp.MustCompile(`(?m)^#(\w+:|  .*)`)
 
 func TestExampleFileIsTheDefaults(t *testing.T) {
 	data, err := os.ReadFile(exampleFile)
@@ -20,11 +22,12 @@ func TestExampleFileIsTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, text := range []string{string(data), commentedOut.ReplaceAllString(string(data), "$1")} {
-		for _, opts := range []Options{{}, ipv6} {
+		for _, opts := range []Options{{Settings: policy.DefaultSettings()}, {Settings: policy.DefaultSettings(), EnableIPv6: true}} {
 			got, findings, err := Parse(exampleFile, []byte(text), opts)
 			if err != nil || len(findings) > 0 {
 				t.Fatalf("findings %v, error %v", findings, err)
 			}
+			got.Settings.ToPorts, got.Settings.AutoPorts = nil, false // the default is to have none, which cannot be written
 			if diff := cmp.Diff(Default(opts), got, sameConfig); diff != "" {
 				t.Errorf("%+v: -default +example:\n%s", opts, diff)
 			}
@@ -38,7 +41,7 @@ func TestExampleFileHasEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := "\n" + commentedOut.ReplaceAllString(string(data), "$1")
-	for _, key := range knownKeys {
+	for _, key := range (Options{}).knownKeys() {
 		if !strings.Contains(text, "\n"+key+":") {
 			t.Errorf("%s is not in the example", key)
 		}

@@ -94,8 +94,11 @@ func (r *report) sort(first int) {
 }
 
 // failed reports whether an error is among the findings.
-func (r *report) failed() bool {
-	return slices.ContainsFunc(r.findings, func(f Finding) bool { return f.Severity == Error })
+func (r *report) failed() bool { return r.failedSince(0) }
+
+// failedSince is failed for the findings from index first on.
+func (r *report) failedSince(first int) bool {
+	return slices.ContainsFunc(r.findings[first:], func(f Finding) bool { return f.Severity == Error })
 }
 
 func (r *report) err() error {

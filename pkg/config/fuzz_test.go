@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 func FuzzParse(f *testing.F) {
@@ -27,7 +29,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(data, byte(0))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, flags byte) {
-		opts := Options{EnableIPv6: flags&1 > 0, AllReserved: flags&2 > 0, Lenient: flags&4 > 0}
+		opts := Options{EnableIPv6: flags&1 > 0, AllReserved: flags&2 > 0, Lenient: flags&4 > 0, pending: flags&8 > 0, Settings: policy.DefaultSettings()}
 		config, findings, err := Parse("f", data, opts)
 		checkFindings(t, findings, err)
 		if err == nil {
@@ -64,6 +66,14 @@ func checkSound(t *testing.T, c Config, opts Options) {
 	for _, prefix := range c.Masquerade {
 		if slices.Contains(c.NonMasquerade, prefix) {
 			t.Errorf("%s is in both lists", prefix)
+		}
+	}
+	if err := c.Policy().Validate(); err != nil {
+		t.Error(err)
+	}
+	for i, e := range c.Egress {
+		if len(e.Destinations) == 0 || len(e.SourceAddresses) == 0 {
+			t.Errorf("egress group %d: %+v", i+1, e)
 		}
 	}
 	if c.ResyncInterval < MinResyncInterval {

@@ -118,13 +118,8 @@ func (m configMap) decode(name string, opts Options, r *report) []file {
 	}
 	first := len(r.findings)
 	f := decode(name, []byte(value.Value), opts, r)
-	for _, l := range []list{f.nonMasquerade, f.masquerade} {
-		for i := range l.items {
-			move(&l.items[i].at.position)
-		}
-	}
-	if f.cidrLimit != nil {
-		move(&f.cidrLimit.at.position)
+	for _, p := range f.places() {
+		move(&p.position)
 	}
 	for i, finding := range r.findings[first:] {
 		at := position{finding.Line, finding.Column}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 var pods = []Range{{netip.MustParsePrefix("10.244.0.0/16"), "pod range of 10-bridge.conflist"}}
@@ -68,6 +70,84 @@ var lintCases = []struct {
 	{
 		name: "an exception inside the pod range", text: "masqueradeCIDRs: [10.244.3.0/24]", ranges: pods,
 		says: []string{"f: warning: 10.244.0.0/16, the pod range of 10-bridge.conflist, would be masqueraded in part (10.244.3.0/24): add it"},
+	},
+
+	// Egress.
+	{
+		name: "a masqueraded island in an egress group, and a kept one", opts: everything,
+		text: "nonMasqueradeCIDRs: [10.0.0.0/8, 203.0.113.128/25]\nmasqueradeCIDRs: [203.0.113.0/25]\negress: [{destinations: [203.0.113.0/24], sourceAddresses: [192.0.2.0/28]}]",
+	},
+	{
+		name: "destinations without effect", opts: everything,
+		text: "egress:\n- destinations: [203.0.113.0/24, 203.0.113.7/32, 203.0.113.0/24, 239.0.0.0/8]\n  sourceAddresses: [192.0.2.0/28]\n- destinations: [203.0.113.8/32]\n  sourceAddresses: [192.0.2.16/28]\n",
+		says: []string{
+			"f:2:34: warning: 203.0.113.7/32 changes nothing: 203.0.113.0/24 (line 2) covers it; remove one of the two\n",
+			"f:2:50: warning: 203.0.113.0/24 is listed twice, first in line 2: remove one of them\n",
+			"f:2:66: warning: 239.0.0.0/8 has no effect: what goes to multicast addresses keeps its source; remove it\n",
+		},
+	},
+	{
+		name: "source addresses without effect", opts: everythingIPv6,
+		text: "nonMasqueradeCIDRs: [10.0.0.0/8, 'fc00::/7']\negress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: [192.0.2.0/24, 192.0.2.7/32, '2001:db8::/32', 192.0.2.0/24]\n",
+		says: []string{
+			"f:4:35: warning: 192.0.2.7/32 changes nothing: 192.0.2.0/24 (line 4) covers it; remove one of the two\n",
+			"f:4:49: warning: 2001:db8::/32 has no effect: the item of egress has no IPv6 destination; add one, or remove it\n",
+			"f:4:66: warning: 192.0.2.0/24 is listed twice, first in line 4: remove one of them\n",
+		},
+	},
+	{
+		name: "an exception around egress", opts: everything, text: "masqueradeCIDRs: [203.0.113.0/24]\negress: [{destinations: [203.0.113.7/32], sourceAddresses: [192.0.2.0/28]}]",
+		says: []string{"f:1:19: warning: 203.0.113.0/24 has no effect: no prefix around it"},
+	},
+	{
+		name: "pod range translated", opts: everything, ranges: pods, text: "egress: [{destinations: [10.244.0.0/16], sourceAddresses: [192.0.2.0/28]}]",
+		says: []string{"f: warning: 10.244.0.0/16, the pod range of 10-bridge.conflist, would be masqueraded: add it"},
+	},
+	{
+		name: "egress in a ConfigMap", opts: everything,
+		text: "kind: ConfigMap\napiVersion: v1\ndata:\n  config: |\n    outputInterfaces: [eth0, eth0]\n    egress:\n    - destinations:\n      - 203.0.113.0/24\n      - 203.0.113.9/32\n      sourceAddresses: [192.0.2.0/28]\n",
+		says: []string{
+			`f:5:30: warning: "eth0" is listed twice, first in line 5: remove one of them` + "\n",
+			"f:9:9: warning: 203.0.113.9/32 changes nothing: 203.0.113.0/24 (line 8) covers it",
+		},
+	},
+
+	// Interfaces.
+	{name: "interfaces", opts: everything, text: "outputInterfaces: [eth0, bond*, '!bond9']"},
+	{name: "exclusions alone", opts: everything, text: "outputInterfaces: ['!wg0', '!tun*']"},
+	{
+		name: "no interfaces", opts: everything, text: "outputInterfaces: []",
+		says: []string{"f:1:1: warning: outputInterfaces is empty, which means every interface: list some, or remove the line\n"},
+	},
+	{
+		name: "interfaces without effect", opts: everything, text: "outputInterfaces: [eth0, '!eth0', bond1, bond*, '!wg0', '!bond7', eth*, '!eth1*', '!eth10']",
+		says: []string{
+			`f:1:20: warning: "eth0" has no effect: "!eth0" (line 1) leaves out every interface that it names; remove one of the two`,
+			`f:1:35: warning: "bond1" changes nothing: "bond*" (line 1) covers it; remove one of the two`,
+			`f:1:49: warning: "!wg0" changes nothing: no pattern of the list names an interface that it leaves out; remove it`,
+			`f:1:83: warning: "!eth10" changes nothing: "!eth1*" (line 1) covers it; remove one of the two`,
+		},
+	},
+
+	// Settings.
+	{name: "settings", text: "sources: pods\nrandomFully: false\ntoPorts: 1024-29999,61000-65535"},
+	{
+		name: "port ranges", text: "toPorts: 1024-31000,2000-2009", opts: Options{NodePorts: policy.PortRange{First: 30000, Last: 32767}},
+		says: []string{
+			"f:1:1: warning: port range 1024-31000 holds ports of Services (30000-32767), whose connections collide with masqueraded ones: leave them out, or write auto\n",
+			"f:1:1: warning: port ranges 1024-31000 and 2000-2009 overlap: ports in both are chosen twice as often; write them as one\n",
+		},
+	},
+	{
+		name: "keys that flags win over", text: "toPorts: 1-2\nsources: all", opts: Options{Given: []string{"sources", "to-ports"}},
+		says: []string{
+			"f:1:1: warning: toPorts has no effect: the flag --to-ports is given, and wins\n",
+			"f:2:1: warning: sources has no effect: the flag --sources is given, and wins\n",
+		},
+	},
+	{
+		name: "annotations without pods", opts: everything, text: "podAnnotations: deny\nsources: all",
+		says: []string{"f:1:1: warning: podAnnotations has no effect: with sources: all the policy does not know pods\n"},
 	},
 
 	// Manifests.

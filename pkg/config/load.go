@@ -2,7 +2,6 @@ package config
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -21,23 +20,31 @@ const dirPrefix = "ip-masq"
 // the file is required. The findings and the error are those
 // of Parse, each with the name of its file.
 func Load(opts Options) (Config, []Finding, error) {
-	r := &report{}
-	paths := sources(opts, r)
-	files := make([]file, 0, len(paths))
-	hash := sha256.New()
-	for _, path := range paths {
-		if data, err := readFile(path); err != nil {
+	loaded, err := NewLoader(opts).Load()
+	if err != nil {
+		return Config{}, loaded.Findings, err
+	}
+	return loaded.Config, loaded.Findings, nil
+}
+
+// readAll decodes all files. What it cannot read or decode it reports, and leaves out of good.
+func readAll(opts Options, r *report) (all, good []file) {
+	for _, path := range sources(opts, r) {
+		data, err := readFile(path)
+		if err != nil {
 			r.system(path, "cannot be read", err)
-		} else {
-			files = append(files, decode(path, data, opts, r))
-			_, _ = hash.Write(data)
+			continue
+		}
+		first := len(r.findings)
+		f := decode(path, data, opts, r)
+		f.hash = sha256.Sum256(data)
+		f.data = data
+		all = append(all, f)
+		if !r.failedSince(first) {
+			good = append(good, f)
 		}
 	}
-	c, findings, err := conclude(files, opts, r)
-	if err == nil {
-		c.Hash = hex.EncodeToString(hash.Sum(nil))
-	}
-	return c, findings, err
+	return all, good
 }
 
 // sources lists the files that make up the configuration.

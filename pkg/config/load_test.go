@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 // fileTree is the contents of a directory: text, "-> target" for a symlink, "/" for a directory, "|" for a pipe.
@@ -135,6 +138,40 @@ var directoryCases = []struct {
 		want: with(rfc1918, linkLocal), sources: []string{"ip-masq-a", "ip-masq-b"},
 	},
 	{
+		name: "egress and interfaces are joined", opts: everything,
+		tree: fileTree{
+			"ip-masq-a": "outputInterfaces: [eth0]\negress: [{destinations: [203.0.113.0/24], sourceAddresses: [192.0.2.0/28]}]",
+			"ip-masq-b": "outputInterfaces: ['!wg0', eth0]\negress: [{destinations: [198.51.100.0/24], sourceAddresses: [192.0.2.0/28]}]",
+			"ip-masq-c": "egress: [{destinations: [203.0.113.0/24], sourceAddresses: [192.0.2.0/28]}]",
+		},
+		want: with(rfc1918, interfaces("eth0", "!wg0"), toward("203.0.113.0/24", "192.0.2.0/28", ""), toward("198.51.100.0/24", "192.0.2.0/28", "")), sources: []string{"ip-masq-a", "ip-masq-b", "ip-masq-c"},
+	},
+	{
+		name: "the same destination in two files", opts: everything,
+		tree: fileTree{
+			"ip-masq-a": "egress: [{destinations: [203.0.113.0/24], sourceAddresses: [192.0.2.0/28]}]",
+			"ip-masq-b": "egress: [{destinations: [203.0.113.0/24], sourceAddresses: [192.0.2.0/24]}]",
+		},
+		says: []string{`DIR/ip-masq-b:1:26: error: CIDR "203.0.113.0/24" is in egress[0].destinations and in egress[0].destinations (DIR/ip-masq-a:1): remove one of the two`},
+	},
+	{
+		name: "settings that agree", opts: everything,
+		tree: fileTree{"ip-masq-a": "sources: pods\ntoPorts: 1-2", "ip-masq-b": "toPorts: 1-2\nnodeTraffic: false", "ip-masq-c": "nodeTraffic: true\nsources: pods"},
+		want: with(rfc1918, settingsOf(func(s *policy.Settings) {
+			s.Sources, s.ToPorts, s.NodeTraffic = policy.SourcesPods, policy.PortRanges{{First: 1, Last: 2}}, true
+		})), sources: []string{"ip-masq-a", "ip-masq-b", "ip-masq-c"},
+	},
+	{
+		name: "settings that do not", opts: everything,
+		tree: fileTree{"ip-masq-a": "sources: pods\ntoPorts: 1-2\nrandomFully: true\npodAnnotations: deny", "ip-masq-b": "toPorts: auto\nsources: all\npodAnnotations: allow\nrandomFully: false"},
+		says: []string{
+			"DIR/ip-masq-b:2:1: error: sources is all here and pods in DIR/ip-masq-a:1: remove one of the two\n",
+			"DIR/ip-masq-b:4:1: error: randomFully is false here and true in DIR/ip-masq-a:3: remove one of the two\n",
+			"DIR/ip-masq-b:1:1: error: toPorts is auto here and 1-2 in DIR/ip-masq-a:2: remove one of the two\n",
+			"DIR/ip-masq-b:3:1: error: podAnnotations is allow here and deny in DIR/ip-masq-a:4: remove one of the two\n",
+		},
+	},
+	{
 		name: "sub-directory", tree: fileTree{"ip-masq-dir": "/", "ip-masq-file": "masqLinkLocal: true"},
 		says: []string{"DIR/ip-masq-dir: error: is a directory where a file is expected"},
 	},
@@ -162,7 +199,7 @@ func TestLoadDirectory(t *testing.T) {
 			} else if diff := cmp.Diff(*c.want, got, sameConfig); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
-			if diff := cmp.Diff(inDir(dir, c.sources), got.Sources); diff != "" {
+			if diff := cmp.Diff(inDir(dir, c.sources), got.Files); diff != "" {
 				t.Errorf("sources -want +got:\n%s", diff)
 			}
 			checkSays(t, findings, replaceAll(c.says, "DIR", dir))
@@ -217,7 +254,7 @@ func TestLoadFile(t *testing.T) {
 		"empty":  with(rfc1918),
 	} {
 		path := filepath.Join(dir, name)
-		want.Sources, want.Hash = []string{path}, hashOfNothing
+		want.Files, want.Hash = []string{path}, hashOfNothing
 		if name != "empty" {
 			want.Hash = hashOfLinkLocal
 		}
@@ -238,7 +275,7 @@ func checkLoads(t *testing.T, path string, want Config) {
 	if want.Hash == "" { // not what the test is about
 		want.Hash = got.Hash
 	}
-	if diff := cmp.Diff(want, got, sameConfig[:2]); diff != "" {
+	if diff := cmp.Diff(want, got, sameConfig[:2], cmpopts.IgnoreFields(Config{}, "Flags", "origins")); diff != "" {
 		t.Errorf("%s: -want +got:\n%s", path, diff)
 	}
 }
@@ -271,7 +308,7 @@ func TestLoadNamesTheSystemsError(t *testing.T) {
 func TestLoadRefusesHugeFile(t *testing.T) {
 	fits := "{}" + strings.Repeat(" ", maxFileSize-len("{}"))
 	dir := fileTree{"fits": fits, "huge": fits + " "}.make(t)
-	checkLoads(t, filepath.Join(dir, "fits"), *with(rfc1918, func(c *Config) { c.Sources = inDir(dir, []string{"fits"}) }))
+	checkLoads(t, filepath.Join(dir, "fits"), *with(rfc1918, func(c *Config) { c.Files = inDir(dir, []string{"fits"}) }))
 	got, findings, err := Load(Options{Path: filepath.Join(dir, "huge")})
 	checkRefused(t, got, err)
 	checkSays(t, findings, []string{"huge: error: cannot be read: it is larger than 8 MiB"})

@@ -40,12 +40,38 @@ func TestLocate(t *testing.T) {
 		{linkLocal, "fd00::/8", Location{linkLocal, 2, "nonMasqueradeCIDRs"}, true},
 		{filepath.Join(dir, "absent"), "10.0.0.0/8", Location{"", 0, "nonMasqueradeCIDRs"}, true},
 	} {
-		got, found, err := Locate(Options{Path: test.path, AllowDir: true, EnableIPv6: true}, netip.MustParsePrefix(test.prefix))
-		if err != nil || found != test.found || got != test.want {
+		c, _, err := Load(Options{Path: test.path, AllowDir: true, EnableIPv6: true})
+		if got, found := c.Locate(netip.MustParsePrefix(test.prefix)); err != nil || found != test.found || got != test.want {
 			t.Errorf("%s in %s: %+v, %t, %v; want %+v, %t", test.prefix, test.path, got, found, err, test.want, test.found)
 		}
 	}
-	if _, _, err := Locate(Options{Path: write("bad", "nonMasqueradeCIDRs: [10.0.0.1/8]\n")}, netip.MustParsePrefix("10.0.0.0/8")); err == nil {
-		t.Error("a bad file is no error")
+}
+
+// TestLocateKeys: so are the other parts, by key and by the number of a group.
+func TestLocateKeys(t *testing.T) {
+	dir := fileTree{
+		"ip-masq-a": "sources: pods\noutputInterfaces:\n- eth0\negress:\n- destinations:\n  - 203.0.113.0/24\n  sourceAddresses: [192.0.2.0/28]\n",
+		"ip-masq-b": "nodeTraffic: true\ntoPorts: 1-2\negress:\n- destinations: [198.51.100.0/24]\n  sourceAddresses: [192.0.2.0/28]\n",
+	}.make(t)
+	c, _, err := Load(Options{Path: dir, AllowDir: true, pending: true, Given: []string{"to-ports"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := filepath.Join(dir, "ip-masq-a"), filepath.Join(dir, "ip-masq-b")
+	for key, want := range map[string]Location{
+		"sources": {a, 1, "sources"}, "outputInterfaces": {a, 2, "outputInterfaces"}, "nodeTraffic": {b, 1, "nodeTraffic"},
+		"toPorts": {}, "randomFully": {}, "podAnnotations": {},
+	} {
+		if got, found := c.LocateKey(key); got != want || found != (want.File != "") {
+			t.Errorf("%s: %+v, %t, want %+v", key, got, found, want)
+		}
+	}
+	for number, want := range []Location{{}, {a, 5, "egress[0]"}, {b, 4, "egress[0]"}, {}} {
+		if got, found := c.LocateGroup(number); got != want || found != (want.File != "") {
+			t.Errorf("group %d: %+v, %t, want %+v", number, got, found, want)
+		}
+	}
+	if got, found := c.Locate(netip.MustParsePrefix("203.0.113.0/24")); !found || got != (Location{a, 6, "egress[0].destinations"}) {
+		t.Errorf("a destination: %+v, %t", got, found)
 	}
 }

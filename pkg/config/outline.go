@@ -60,19 +60,27 @@ func positionOf(data []byte, offset int) position { return newCursor(data).moveT
 // knows no places.
 type outline []entry
 
-// entry is one key of the file with the places of its value and, where that is a list, of the list's items.
+// entry is one key with its place and that of its value. Of a mapping inside the file, key is its whole name, such as
+// egress[0].destinations.
 type entry struct {
-	key       string
-	at, value position
-	items     []position
+	key   string
+	at    position
+	value spot
 }
 
-// item returns the place of the list's item i.
-func (e entry) item(i int) position {
-	if i < len(e.items) {
-		return e.items[i]
+// spot is the place of a value, and of what is inside: of a list its items, of a mapping its keys.
+type spot struct {
+	at    position
+	items []spot
+	keys  outline
+}
+
+// item returns the place of a list's item i.
+func (s spot) item(i int) spot {
+	if i < len(s.items) {
+		return s.items[i]
 	}
-	return e.value
+	return spot{at: s.at}
 }
 
 // syntaxError means that a file could not be taken apart into keys and values.
@@ -171,40 +179,39 @@ func (w *jsonWalker) next() (json.Token, position, error) {
 }
 
 func (w *jsonWalker) object() (outline, error) {
-	if _, _, err := w.next(); err != nil {
-		return nil, err
-	}
-	var keys outline
-	for w.decoder.More() {
-		token, at, err := w.next()
-		if err != nil {
-			return nil, err
-		}
-		e := entry{at: at}
-		e.key, _ = token.(string)
-		if e.value, e.items, err = w.value(); err != nil {
-			return nil, err
-		}
-		keys = append(keys, e)
-	}
-	return keys, nil
+	root, err := w.value()
+	return root.keys, err
 }
 
-// value passes one value and returns its place, and those of what is directly inside.
-func (w *jsonWalker) value() (at position, items []position, err error) {
+// value passes one value.
+func (w *jsonWalker) value() (s spot, err error) {
 	token, at, err := w.next()
+	s.at = at
 	if err != nil || token != json.Delim('[') && token != json.Delim('{') {
-		return at, nil, err
+		return s, err
 	}
 	for w.decoder.More() {
-		item, _, err := w.value()
-		if err != nil {
-			return at, nil, err
+		if token == json.Delim('[') {
+			item, err := w.value()
+			if err != nil {
+				return s, err
+			}
+			s.items = append(s.items, item)
+			continue
 		}
-		items = append(items, item)
+		key, at, err := w.next()
+		if err != nil {
+			return s, err
+		}
+		e := entry{at: at}
+		e.key, _ = key.(string)
+		if e.value, err = w.value(); err != nil {
+			return s, err
+		}
+		s.keys = append(s.keys, e)
 	}
 	_, _, err = w.next()
-	return at, items, err
+	return s, err
 }
 
 // outlineYAML finds the places of the keys in a YAML text of at most one document.
@@ -241,24 +248,66 @@ func outlineNode(root *yamlnodes.Node) (outline, error) {
 	case root.Kind != yamlnodes.MappingNode:
 		return nil, syntaxErrorf(positionOfNode(root), `the file holds no keys: write them as in "masqLinkLocal: true"`)
 	}
+	return make(nodeWalker).keys(root)
+}
+
+// nodeWalker remembers what is inside of nodes, because an alias may name one many times, and one inside of itself too.
+type nodeWalker map[*yamlnodes.Node]spot
+
+// keys finds the places of the keys of a mapping.
+func (w nodeWalker) keys(mapping *yamlnodes.Node) (outline, error) {
 	var keys outline
-	for i := 0; i+1 < len(root.Content); i += 2 {
-		key, value := root.Content[i], root.Content[i+1]
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		key, value := mapping.Content[i], mapping.Content[i+1]
 		if key.Kind != yamlnodes.ScalarNode {
 			return nil, syntaxErrorf(positionOfNode(key), "a key must be a single word")
 		}
-		e := entry{key: key.Value, at: positionOfNode(key), value: positionOfNode(value)}
-		if value.Kind == yamlnodes.AliasNode {
-			value = value.Alias
-		}
-		if value.Kind == yamlnodes.SequenceNode {
-			for _, item := range value.Content {
-				e.items = append(e.items, positionOfNode(item))
-			}
+		e := entry{key: key.Value, at: positionOfNode(key)}
+		var err error
+		if e.value, err = w.value(value); err != nil {
+			return nil, err
 		}
 		keys = append(keys, e)
 	}
 	return keys, nil
+}
+
+// value is where a node stands, and what is inside of the one that it means.
+func (w nodeWalker) value(n *yamlnodes.Node) (spot, error) {
+	meant := n
+	if n.Kind == yamlnodes.AliasNode {
+		meant = n.Alias
+	}
+	s := spot{at: positionOfNode(n)}
+	if meant.Kind != yamlnodes.SequenceNode && meant.Kind != yamlnodes.MappingNode {
+		return s, nil
+	}
+	inside, known := w[meant]
+	if !known {
+		w[meant] = spot{} // for an alias inside
+		var err error
+		if inside, err = w.inside(meant); err != nil {
+			return s, err
+		}
+		w[meant] = inside
+	}
+	s.items, s.keys = inside.items, inside.keys
+	return s, nil
+}
+
+func (w nodeWalker) inside(n *yamlnodes.Node) (s spot, err error) {
+	if n.Kind == yamlnodes.MappingNode {
+		s.keys, err = w.keys(n)
+		return s, err
+	}
+	for _, item := range n.Content {
+		place, err := w.value(item)
+		if err != nil {
+			return s, err
+		}
+		s.items = append(s.items, place)
+	}
+	return s, nil
 }
 
 func positionOfNode(n *yamlnodes.Node) position { return position{n.Line, n.Column} }

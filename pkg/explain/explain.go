@@ -27,9 +27,12 @@ import (
 type Node struct {
 	Policy policy.Policy
 	// Locate finds a prefix in the configuration; PolicyFile is the file of a policy that was not made of the present one.
-	Locate     func(netip.Prefix) (config.Location, bool, error)
-	PolicyFile string
-	ConfigErr  error // what is wrong with the present one
+	Locate func(netip.Prefix) (config.Location, bool, error)
+	// LocateKey finds the key of a setting, where the file decides it; LocateGroup an egress group by its number.
+	LocateKey   func(key string) (config.Location, bool)
+	LocateGroup func(number int) (config.Location, bool)
+	PolicyFile  string
+	ConfigErr   error // what is wrong with the present one
 
 	Attachments []attachment.Attachment
 	OptedOut    []attachment.Attachment

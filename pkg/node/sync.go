@@ -99,7 +99,7 @@ func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) 
 	if err := n.takeOver(ctx, result.Backend, former, p.Settings); err != nil {
 		return result, err
 	}
-	if result.PolicyChanged {
+	if result.PolicyChanged || !slices.Equal(former.Flags, p.Flags) {
 		if err := n.SavePolicy(p); err != nil {
 			return result, fmt.Errorf("the rules are in place, but a reboot would lose them: %w", err)
 		}

@@ -31,6 +31,10 @@ type Settings struct {
 	IPv6        bool       `json:"ipv6"`
 	RandomFully bool       `json:"randomFully"`
 	ToPorts     PortRanges `json:"toPorts,omitempty"`
+	// AutoPorts says that the agent chose ToPorts, clear of the ports that the node uses otherwise.
+	AutoPorts bool `json:"autoPorts,omitempty"`
+	// NodePorts are the ports of Services, where a flag says which; the zero value means the default.
+	NodePorts PortRange `json:"nodePorts,omitzero"`
 	// NodeTraffic, with SourcesPods, lets the policy govern what is no pod's as well: the node's own traffic and, say, virtual
 	// machines'. A pod that opted out keeps its address all the same.
 	NodeTraffic    bool           `json:"nodeTraffic,omitempty"`
@@ -63,6 +67,9 @@ type Policy struct {
 	MasqLinkLocalIPv6 bool           `json:"masqLinkLocalIPv6"`
 	OutputInterfaces  Interfaces     `json:"outputInterfaces,omitempty"`
 	Egress            []Egress       `json:"egress,omitempty"`
+	// Flags names the flags that decided settings although the configuration has keys for them; nil where that is not known, as
+	// in a policy that an older agent wrote down. It changes no rule.
+	Flags []string `json:"flags"`
 }
 
 // Default is the policy of a node without a configuration.
@@ -93,7 +100,7 @@ func (p Policy) Equal(q Policy) bool {
 // Equal reports whether both settings are the same.
 func (s Settings) Equal(t Settings) bool {
 	return s.Chain == t.Chain && s.Sources == t.Sources && s.IPv6 == t.IPv6 &&
-		s.RandomFully == t.RandomFully && slices.Equal(s.ToPorts, t.ToPorts) &&
+		s.RandomFully == t.RandomFully && slices.Equal(s.ToPorts, t.ToPorts) && s.AutoPorts == t.AutoPorts && s.NodePorts == t.NodePorts &&
 		s.NodeTraffic == t.NodeTraffic && s.PodAnnotations == t.PodAnnotations
 }
 

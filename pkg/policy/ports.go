@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -23,7 +24,7 @@ func ParsePortRanges(text string) (PortRanges, error) {
 	}
 	var ranges PortRanges
 	for item := range strings.SplitSeq(text, ",") {
-		r, err := parsePortRange(item)
+		r, err := ParsePortRange(item)
 		if err != nil {
 			return nil, err
 		}
@@ -32,7 +33,23 @@ func ParsePortRanges(text string) (PortRanges, error) {
 	return ranges, nil
 }
 
-func parsePortRange(item string) (PortRange, error) {
+// AutoPorts stands in the place of ranges for those that the agent chooses.
+const AutoPorts = "auto"
+
+// ParseToPorts reads what --to-ports and toPorts take: ranges, or "auto".
+func ParseToPorts(text string) (ranges PortRanges, auto bool, err error) {
+	if text == AutoPorts {
+		return nil, true, nil
+	}
+	if slices.Contains(strings.Split(text, ","), AutoPorts) {
+		return nil, false, fmt.Errorf("port ranges %q: want %q alone, or ranges alone", text, AutoPorts)
+	}
+	ranges, err = ParsePortRanges(text)
+	return ranges, false, err
+}
+
+// ParsePortRange reads "FIRST-LAST", or one port.
+func ParsePortRange(item string) (PortRange, error) {
 	low, high, isRange := strings.Cut(item, "-")
 	if !isRange {
 		high = low

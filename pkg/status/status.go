@@ -94,6 +94,36 @@ type Policy struct {
 	Since  *time.Time `json:"since"` // when it was written down for the plugin
 	policy.Policy
 	Prefixes []Prefix `json:"prefixes"` // all destinations, the default last
+	// Decided says of every setting that a flag or a key decides which one did.
+	Decided []Decided `json:"decided"`
+	// ChosenPorts are the source ports of toPorts: auto; null where the ports are not chosen.
+	ChosenPorts *ChosenPorts `json:"chosenPorts"`
+}
+
+// Decided is a setting and what decided it.
+type Decided struct {
+	Key   string    `json:"key"`   // the file's name for it
+	Value string    `json:"value"` // in the words of the file
+	By    DecidedBy `json:"by"`
+	File  *string   `json:"file"` // null where no file decides it
+	Line  *int      `json:"line"`
+}
+
+// DecidedBy is what decides a setting.
+type DecidedBy string
+
+// What may decide: a flag wins over the file, and the file over the default. The persisted policy is all three of former days.
+const (
+	ByFlag      DecidedBy = "flag"
+	ByFile      DecidedBy = "file"
+	ByPersisted DecidedBy = "persisted"
+	ByDefault   DecidedBy = "default"
+)
+
+// ChosenPorts are the source ports that the agent chose.
+type ChosenPorts struct {
+	Ranges  string `json:"ranges"`
+	ClearOf string `json:"clearOf"` // the ports that nothing was chosen of, and whose they are
 }
 
 // Prefix is what happens to what is bound for a prefix; that of length zero is every other destination.
@@ -101,6 +131,8 @@ type Prefix struct {
 	Family  policy.Family  `json:"family"`
 	Prefix  netip.Prefix   `json:"prefix"`
 	Verdict policy.Verdict `json:"verdict"`
+	File    *string        `json:"file"` // where it is from; null for a default, and in a persisted policy
+	Line    *int           `json:"line"`
 }
 
 // Plugin is the CNI plugin as the container runtime would start it.
@@ -206,14 +238,14 @@ func Prefixes(p policy.Policy) []Prefix {
 	all := []Prefix{}
 	for _, f := range p.Settings.Families() {
 		for _, d := range p.Destinations(f) {
-			all = append(all, Prefix{f, d.Prefix, d.Verdict})
+			all = append(all, Prefix{Family: f, Prefix: d.Prefix, Verdict: d.Verdict})
 		}
 		everything := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		if f == policy.IPv6 {
 			everything = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 		}
 		if len(all) == 0 || all[len(all)-1].Prefix != everything {
-			all = append(all, Prefix{f, everything, policy.Masquerade})
+			all = append(all, Prefix{Family: f, Prefix: everything, Verdict: policy.Masquerade})
 		}
 	}
 	return all

@@ -3,6 +3,7 @@ package status
 import (
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -188,9 +189,39 @@ func (s Status) printPolicy(p page) {
 		if prefix.Prefix.Bits() == 0 {
 			name = "every other " + prefix.Family.String()
 		}
-		p.row("", "", "%-10s  %-20s%s", prefix.Verdict, name, s.counted(prefix))
+		p.row("", "", "%-10s  %-20s%s%s", prefix.Verdict, name, s.counted(prefix), s.from(prefix.File, prefix.Line))
 	})
 	s.printTotals(p)
+	s.printSettings(p)
+}
+
+// from names file and line where there is more than one file that they could be of.
+func (s Status) from(file *string, line *int) string {
+	if s.Policy.Origin != OriginDirectory || file == nil || line == nil {
+		return ""
+	}
+	return fmt.Sprintf("  %s:%d", filepath.Base(*file), *line)
+}
+
+// printSettings has the settings that are no defaults.
+func (s Status) printSettings(p page) {
+	for _, d := range s.Policy.Decided {
+		by := string(d.By)
+		switch {
+		case d.By == ByDefault:
+			continue
+		case d.File != nil && d.Line != nil:
+			by = fmt.Sprintf("%s:%d", filepath.Base(*d.File), *d.Line)
+		case d.By == ByFlag:
+			by = "by a flag"
+		case d.By == ByPersisted:
+			by = "in the persisted policy"
+		}
+		p.row("", "", "%s: %s (%s)", d.Key, d.Value, by)
+	}
+	if c := s.Policy.ChosenPorts; c != nil {
+		p.row("", "", "source ports %s, clear of %s", c.Ranges, c.ClearOf)
+	}
 }
 
 // counted is what the rules of a prefix counted.

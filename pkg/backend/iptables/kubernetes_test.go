@@ -131,16 +131,16 @@ func (c oldConfig) state(t *testing.T) ruleset.State {
 	if err != nil {
 		t.Fatal(err)
 	}
-	read, _, err := config.Parse("ip-masq-agent", data, config.Options{EnableIPv6: c.ipv6, AllReserved: c.allReserved})
-	if err != nil {
-		t.Fatalf("%s\n%s", err, data)
-	}
 	ports, err := policy.ParsePortRanges(c.toPorts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := policy.Settings{Chain: c.chain, Sources: policy.SourcesAll, IPv6: c.ipv6, RandomFully: !c.withoutRandom, ToPorts: ports}
-	return ruleset.Build(read.Policy(s), nil, ruleset.Node{})
+	read, _, err := config.Parse("ip-masq-agent", data, config.Options{EnableIPv6: c.ipv6, AllReserved: c.allReserved, Settings: s})
+	if err != nil {
+		t.Fatalf("%s\n%s", err, data)
+	}
+	return ruleset.Build(read.Policy(), nil, ruleset.Node{})
 }
 
 // agentWords are what releases of the Kubernetes agent write differently.
