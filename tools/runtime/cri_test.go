@@ -49,10 +49,15 @@ func must[Q, R any](t *testing.T, method func(context.Context, Q, ...grpc.CallOp
 // run starts a pod with one container.
 func (c *client) run(t *testing.T, name string, attempt uint32) pod {
 	t.Helper()
+	return c.runWith(t, name, attempt, nil)
+}
+
+func (c *client) runWith(t *testing.T, name string, attempt uint32, annotations map[string]string) pod {
+	t.Helper()
 	config := &cri.PodSandboxConfig{
 		Metadata: &cri.PodSandboxMetadata{Name: name, Uid: "uid-" + name, Namespace: "default", Attempt: attempt},
-		Hostname: name,
-		Linux:    &cri.LinuxPodSandboxConfig{CgroupParent: c.cgroup},
+		Hostname: name, Annotations: annotations,
+		Linux: &cri.LinuxPodSandboxConfig{CgroupParent: c.cgroup},
 	}
 	sandbox := must(t, c.RunPodSandbox, &cri.RunPodSandboxRequest{Config: config}).PodSandboxId
 	container := must(t, c.CreateContainer, &cri.CreateContainerRequest{
