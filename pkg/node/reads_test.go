@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 )
 
 // openings counts how often each file of a directory is opened.
@@ -52,10 +53,11 @@ func (o openings) of(suffix string) map[string]int {
 // directory tells nothing yet.
 func TestSyncReadsEachRecordOnce(t *testing.T) {
 	const pods = 20
+	ns := attachment.StatNetNS(netnstest.NewSpace(t, "pod").Path)
 	var all listed
 	for i := range pods {
 		all = append(all, attachment.Attachment{
-			Owner: attachment.Owner{Network: "pods", ContainerID: fmt.Sprint("c", i), IfName: "lo"}, NetNS: attachment.StatNetNS("/proc/self/ns/net"),
+			Owner: attachment.Owner{Network: "pods", ContainerID: fmt.Sprint("c", i), IfName: "lo"}, NetNS: ns,
 			Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, 0, byte(i + 1)})},
 		})
 	}
