@@ -39,7 +39,7 @@ func TestList(t *testing.T) {
 	run("addr add 203.0.113.6/24 dev d0") // twice on the node
 	run("addr add 2001:db8::1/64 dev d0 nodad")
 	run("addr add 2001:db8::2/64 dev d0 nodad preferred_lft 0")
-	run("addr add 2001:db8:1::9/128 dev lo preferred_lft 0")
+	run("addr add 2001:db8:1::9/128 dev lo nodad preferred_lft 0")
 	want := "{[192.0.2.7 198.51.100.1 203.0.113.5 203.0.113.6 2001:db8::1] [2001:db8::2 2001:db8:1::9]}"
 	if got := fmt.Sprint(list(t, s)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
