@@ -36,7 +36,7 @@ func Metrics() []probes.Family {
 		probes.Family{Name: "refused_annotations_total", Type: probes.Counter, Help: "Annotations of pods that were refused because podAnnotations does not allow them, each counted once for a pod's attachment. Status names the pods."},
 		probes.Family{Name: "egress_source_missing", Type: probes.Gauge, Help: "Egress groups of whose source addresses this node has none, in one family at least. Their connections are masqueraded or dropped, as whenMissing says."},
 		probes.Family{Name: "conflicts", Type: probes.Gauge, Help: "Rules of other software that defeat the policy. Absent before the first search."},
-		probes.Family{Name: "packets_total", Type: probes.Counter, Labels: []string{"family", "verdict"}, Help: "Packets that the policy decided about, which are the first of their connections, by family (ipv4, ipv6) and verdict (masquerade, keep)."},
+		probes.Family{Name: "packets_total", Type: probes.Counter, Labels: []string{"family", "verdict"}, Help: "Packets that the policy decided about, which are the first of their connections, by family (ipv4, ipv6) and verdict (masquerade, keep; translate and drop where the policy chooses source addresses)."},
 		probes.Family{Name: "bytes_total", Type: probes.Counter, Labels: []string{"family", "verdict"}, Help: "Bytes of those packets, by family and verdict."},
 		probes.Family{Name: "connections_ended_total", Type: probes.Counter, Help: "Connections ended because a new policy changed their verdict."},
 		probes.Family{Name: "conntrack_entries", Type: probes.Gauge, Help: "Connections in the kernel's connection table."},
@@ -185,8 +185,11 @@ func (m *instruments) tellTraffic(scrape *probes.Scrape, s State) {
 	defer cancel()
 	m.traffic.sample(ctx, s.Result.Backend, s.Policy.Settings)
 	for _, family := range s.Policy.Settings.Families() {
-		for _, verdict := range []policy.Verdict{policy.Keep, policy.Masquerade} {
+		for _, verdict := range []policy.Verdict{policy.Keep, policy.Masquerade, policy.Translate, policy.Drop} {
 			counts := m.traffic.of(backend.Decision{Family: family, Verdict: verdict})
+			if chosen := verdict == policy.Translate || verdict == policy.Drop; chosen && counts.Packets == 0 && len(s.Policy.Egress) == 0 {
+				continue
+			}
 			labels := []string{"ipv" + strconv.Itoa(int(family)), string(verdict)}
 			scrape.Set("packets_total", float64(counts.Packets), labels...)
 			scrape.Set("bytes_total", float64(counts.Bytes), labels...)
