@@ -53,6 +53,10 @@ func (p Policy) SourceAddresses() (all []netip.Prefix) {
 	return all
 }
 
+// MaxEgress is how many groups a policy has at most: iptables allows 28 characters for the name of a chain, and "-E999" is appended
+// to the shared chain's.
+const MaxEgress = 999
+
 // MaxPool is how many source addresses of one family a pool has: a node that has more of them leaves out the highest.
 const MaxPool = 16
 

@@ -63,6 +63,7 @@ func TestValidate(t *testing.T) {
 		"no sources":         func(p *Policy) { p.Settings.Sources = "" },
 		"host bits":          func(p *Policy) { p.NonMasquerade = []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8")} },
 		"IPv4-mapped":        func(p *Policy) { p.Masquerade = []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.0/104")} },
+		"too many groups":    func(p *Policy) { p.Egress = make([]Egress, MaxEgress+1) },
 		"a prefix of naught": func(p *Policy) { p.Masquerade = []netip.Prefix{{}} },
 	} {
 		p := Default(DefaultSettings())

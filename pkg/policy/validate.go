@@ -47,6 +47,9 @@ func (s Settings) Validate() error {
 
 // Validate reports a policy that no agent would write: prefixes that are missing, not masked or not of a family.
 func (p Policy) Validate() error {
+	if len(p.Egress) > MaxEgress {
+		return fmt.Errorf("egress has %d items: want at most %d", len(p.Egress), MaxEgress)
+	}
 	lists := [][]netip.Prefix{p.NonMasquerade, p.Masquerade}
 	for _, e := range p.Egress {
 		lists = append(lists, e.Destinations, e.SourceAddresses)

@@ -12,14 +12,12 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// Counters lists the shared chain verbosely, which adds "-c PACKETS BYTES" to each rule, and the chains of destinations and of
-// pods' choices to which it leads; rules that lead there decide nothing. What goes to an egress group is counted where it goes
-// there, under what the group does.
+// Counters lists the shared chain and the chains that it leads to verbosely, which adds "-c PACKETS BYTES" to each rule. A rule
+// that leads to one of them decides nothing, and is left out.
 func (b *Backend) Counters(ctx context.Context, s policy.Settings, family policy.Family) ([]backend.Counter, error) {
 	if untouched(b.kind, family, natTable) {
 		return nil, nil
 	}
-	groups := map[string]policy.Verdict{}
 	var counters []backend.Counter
 	names := []string{s.Chain}
 	for i := 0; i < len(names); i++ {
@@ -28,39 +26,15 @@ func (b *Backend) Counters(ctx context.Context, s policy.Settings, family policy
 			return nil, fmt.Errorf("read %s counters: %w", family, err)
 		}
 		for _, r := range listed {
-			to := r.target()
-			if to == interfacesChain(s) || to == sourcesChain(s) {
-				if !slices.Contains(names, to) {
-					names = append(names, to)
-				}
-				continue
+			switch to := r.target(); {
+			case !isDeciding(s, to):
+				counters = append(counters, counterOf(r))
+			case !slices.Contains(names, to):
+				names = append(names, to)
 			}
-			counter := counterOf(r)
-			if isGroupChain(s, to) {
-				if _, known := groups[to]; !known {
-					if groups[to], err = b.decides(ctx, family, to); err != nil {
-						return nil, fmt.Errorf("read %s counters: %w", family, err)
-					}
-				}
-				counter.Verdict = groups[to]
-			}
-			counters = append(counters, counter)
 		}
 	}
 	return counters, nil
-}
-
-// decides returns the verdict of the rules in an egress group's chain, which all have the same.
-func (b *Backend) decides(ctx context.Context, family policy.Family, chain string) (verdict policy.Verdict, err error) {
-	read := readTrafficLegacy
-	if b.isNFT() {
-		read = readTrafficNFT
-	}
-	traffic, err := read(ctx, family, chain, func(string) bool { return false })
-	if len(traffic) > 0 {
-		verdict = traffic[0].Verdict
-	}
-	return verdict, err
 }
 
 // counterOf takes the counters out of a rule, and reads what the rule decides.

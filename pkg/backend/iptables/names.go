@@ -17,28 +17,21 @@ const (
 	nodeSuffix       = "-NODE" // what is no attached pod's traffic
 )
 
-//go:noinline
 func interfacesChain(s policy.Settings) string { return s.Chain + interfacesSuffix }
 
-//go:noinline
 func groupChain(s policy.Settings, number int) string {
 	return s.Chain + groupSuffix + strconv.Itoa(number)
 }
 
-//go:noinline
 func sourcesChain(s policy.Settings) string { return s.Chain + sourcesSuffix }
 
-//go:noinline
 func nodeChain(s policy.Settings) string { return s.Chain + nodeSuffix }
-
-// maxGroup is the highest number of an egress group whose chain has a name that iptables takes, whatever the shared chain's is.
-const maxGroup = 999
 
 // isGroupChain reports whether a chain is the one of an egress group, of this policy or of a former one.
 func isGroupChain(s policy.Settings, name string) bool {
 	digits, ok := strings.CutPrefix(name, s.Chain+groupSuffix)
 	number, err := strconv.Atoi(digits)
-	return ok && err == nil && number >= 1 && number <= maxGroup && groupChain(s, number) == name
+	return ok && err == nil && number >= 1 && number <= policy.MaxEgress && groupChain(s, number) == name
 }
 
 // isOwnChain reports whether a name is that of a chain that a policy with this shared chain may have.

@@ -195,8 +195,6 @@ func podComment(pod ruleset.Pod) string {
 }
 
 // destination matches a prefix; the whole address space needs no match, and -S prints none.
-//
-//go:noinline
 func destination(prefix netip.Prefix) rule {
 	if prefix.Bits() == 0 {
 		return nil
@@ -204,17 +202,12 @@ func destination(prefix netip.Prefix) rule {
 	return rule{"-d", prefix.String()}
 }
 
-//go:noinline
 func comment(text string) rule { return rule{"-m", "comment", "--comment", text} }
 
-//go:noinline
 func notLocal(text string) rule {
 	return join(comment(text), rule{"-m", "addrtype", "!", "--dst-type", "LOCAL"})
 }
 
-// join is not inlined, like the parts of rules above: it is called for every form of rule, and the plugin's size is limited.
-//
-//go:noinline
 func join(parts ...rule) rule {
 	var out rule
 	for _, part := range parts {

@@ -20,11 +20,11 @@ import (
 func (b *Backend) Traffic(ctx context.Context, s policy.Settings, families ...policy.Family) ([]backend.Traffic, error) {
 	var all []backend.Traffic
 	for _, family := range families {
-		read := readTrafficLegacy
+		read := trafficLegacy
 		if b.isNFT() {
-			read = readTrafficNFT
+			read = trafficNFT
 		}
-		traffic, err := read(ctx, family, s.Chain, func(chain string) bool { return isDeciding(s, chain) })
+		traffic, err := read(ctx, s, family)
 		if err != nil {
 			return nil, fmt.Errorf("read %s counters: %w", family, err)
 		}
@@ -33,9 +33,8 @@ func (b *Backend) Traffic(ctx context.Context, s policy.Settings, families ...po
 	return all, nil
 }
 
-// readTrafficNFT reads a chain and those wanted ones that it leads to.
-func readTrafficNFT(ctx context.Context, family policy.Family, chain string, wanted func(string) bool) (all []backend.Traffic, err error) {
-	chains := []string{chain}
+func trafficNFT(ctx context.Context, s policy.Settings, family policy.Family) (all []backend.Traffic, err error) {
+	chains := []string{s.Chain}
 	err = withNFT(family, func(c *nfnl.Conn) error {
 		for i := 0; i < len(chains); i++ {
 			traffic, leads, err := trafficOfNFT(ctx, c, family, chains[i])
@@ -44,7 +43,7 @@ func readTrafficNFT(ctx context.Context, family policy.Family, chain string, wan
 			}
 			all = append(all, traffic...)
 			for _, to := range leads {
-				if wanted(to) && !slices.Contains(chains, to) {
+				if isDeciding(s, to) && !slices.Contains(chains, to) {
 					chains = append(chains, to)
 				}
 			}
@@ -103,8 +102,8 @@ func verdictNFT(r nfnl.Rule) (verdict policy.Verdict, ok bool) {
 	return "", false
 }
 
-// readTrafficLegacy goes through the table once, whatever leads where. The RETURN that ends every chain is no rule.
-func readTrafficLegacy(_ context.Context, family policy.Family, chain string, wanted func(string) bool) ([]backend.Traffic, error) {
+// trafficLegacy goes through the table once, whatever leads where. The RETURN that ends every chain is no rule.
+func trafficLegacy(_ context.Context, s policy.Settings, family policy.Family) ([]backend.Traffic, error) {
 	if !LegacyTable(family, natTable) {
 		return nil, nil
 	}
@@ -120,7 +119,7 @@ func readTrafficLegacy(_ context.Context, family policy.Family, chain string, wa
 			if counted {
 				traffic = traffic[:len(traffic)-1]
 			}
-			inChain, counted = string(info) == chain || wanted(string(info)), false
+			inChain, counted = isDeciding(s, string(info)), false
 			continue
 		}
 		verdict := verdictLegacy(name, info, entry.data)
