@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend/iptables"
 	"github.com/ip-masq/ip-masq-cni/pkg/nfevents"
 	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -87,8 +88,7 @@ func authorOf(writers []nfnl.Writer, excluded func(nfnl.Writer) bool) author {
 // ownObjects recognises the objects whose change can be a reason to repair: ip-masq's chains, POSTROUTING, where other software
 // deletes the root rule, and all of ip-masq's own table.
 func ownObjects(s policy.Settings) func(table, chain string) bool {
-	chains := []string{"POSTROUTING", s.Chain, s.PodsChain()}
 	return func(table, chain string) bool {
-		return table == "ip-masq-agent" || table == "nat" && slices.Contains(chains, chain)
+		return table == "ip-masq-agent" || table == "nat" && (chain == "POSTROUTING" || iptables.IsOwnChain(s, chain))
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 // TestAuthors reads as: who wrote before a sync and during it, and who is named.
@@ -43,5 +44,24 @@ func TestAuthors(t *testing.T) {
 	}
 	if got := failing.end(backend.NFTables, true, false); got.name != "" {
 		t.Errorf("told twice: %+v", got)
+	}
+}
+
+// TestOwnObjects: a change of any chain of the policy's can be a reason to repair, and so can one of POSTROUTING.
+func TestOwnObjects(t *testing.T) {
+	own := ownObjects(policy.DefaultSettings())
+	for place, want := range map[[2]string]bool{
+		{"ip-masq-agent", "anything"}:   true,
+		{"nat", "POSTROUTING"}:          true,
+		{"nat", "IP-MASQ-AGENT"}:        true,
+		{"nat", "IP-MASQ-AGENT-PODS"}:   true,
+		{"nat", "IP-MASQ-AGENT-E12"}:    true,
+		{"nat", "KUBE-POSTROUTING"}:     false,
+		{"filter", "IP-MASQ-AGENT"}:     false,
+		{"nat", "IP-MASQ-AGENT-OTHERS"}: false,
+	} {
+		if own(place[0], place[1]) != want {
+			t.Errorf("table %s, chain %s: %t, want %t", place[0], place[1], !want, want)
+		}
 	}
 }

@@ -201,7 +201,7 @@ func (d *differ) unexpected(keep bool) {
 	s := d.settings
 	for _, name := range slices.Sorted(maps.Keys(d.got.chains)) {
 		switch {
-		case !isOwnChain(s, name) || slices.Contains(d.looked, name):
+		case !IsOwnChain(s, name) || slices.Contains(d.looked, name):
 		case keep && name != s.PodsChain() && name != nodeChain(s):
 		case name == s.PodsChain():
 			d.add(backend.ObjectChain, backend.ProblemUnexpected, name+": the policy is for all sources")

@@ -34,8 +34,8 @@ func isGroupChain(s policy.Settings, name string) bool {
 	return ok && err == nil && number >= 1 && number <= policy.MaxEgress && groupChain(s, number) == name
 }
 
-// isOwnChain reports whether a name is that of a chain that a policy with this shared chain may have.
-func isOwnChain(s policy.Settings, name string) bool {
+// IsOwnChain reports whether a name is that of a chain that a policy with this shared chain may have.
+func IsOwnChain(s policy.Settings, name string) bool {
 	switch name {
 	case s.Chain, s.PodsChain(), interfacesChain(s), sourcesChain(s), nodeChain(s):
 		return true
@@ -45,7 +45,7 @@ func isOwnChain(s policy.Settings, name string) bool {
 
 // isDeciding reports whether packets that the policy governs come to a chain for a decision.
 func isDeciding(s policy.Settings, name string) bool {
-	return isOwnChain(s, name) && name != s.PodsChain() && name != nodeChain(s)
+	return IsOwnChain(s, name) && name != s.PodsChain() && name != nodeChain(s)
 }
 
 // groupName is how comments call an egress group.

@@ -77,7 +77,7 @@ func (p *plan) chain(want list, now []rule, there bool, family policy.Family, ca
 // drop takes out the chains that are there and not wanted. Where the shared chain is kept as it is, so are those that it leads to.
 func (p *plan) drop(s policy.Settings, got chains, kept bool) {
 	for _, chain := range slices.Sorted(maps.Keys(got)) {
-		if !isOwnChain(s, chain) || slices.Contains(p.stands, chain) {
+		if !IsOwnChain(s, chain) || slices.Contains(p.stands, chain) {
 			continue
 		}
 		p.stands = append(p.stands, chain)

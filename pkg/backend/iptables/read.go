@@ -39,7 +39,7 @@ func ownChainsNFT(c *nfnl.Conn, s policy.Settings) (names []string, err error) {
 		all, err := c.Chains(natTable)
 		names = nil
 		for _, chain := range all {
-			if isOwnChain(s, chain.Name) {
+			if IsOwnChain(s, chain.Name) {
 				names = append(names, chain.Name)
 			}
 		}
@@ -163,7 +163,7 @@ func (b *Backend) readLegacy(ctx context.Context, s policy.Settings, family poli
 		if known, ok := remembered.recall(at, before); ok {
 			return reading{chains: known, roots: rootsOf(s, known[postrouting])}, nil
 		}
-		names := slices.DeleteFunc(legacyChains(family, entries), func(name string) bool { return !isOwnChain(s, name) })
+		names := slices.DeleteFunc(legacyChains(family, entries), func(name string) bool { return !IsOwnChain(s, name) })
 		printed, err := b.printed(ctx, family, append(names, postrouting)...)
 		if err != nil {
 			return reading{}, err

@@ -171,7 +171,7 @@ func (b *Backend) leadingIn(ctx context.Context, s policy.Settings, family polic
 			continue
 		}
 		for _, r := range rules {
-			if isOwnChain(s, r.target()) && !isRoot(s, r) {
+			if IsOwnChain(s, r.target()) && !isRoot(s, r) {
 				found = append(found, fmt.Sprintf("-A %s %s", chain, withoutCounters(r)))
 			}
 		}
