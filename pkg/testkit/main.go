@@ -123,7 +123,7 @@ func Programs(dir string) error {
 		return err
 	}
 	stamp := "-X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=" + Version
-	if err := GoBuild(root, dir+"/", stamp, "-gcflags=all=-l", "./plugin/ip-masq"); err != nil {
+	if err := GoBuild(root, dir+"/", stamp, "-gcflags=all=-l", "-gcflags=runtime=", "-gcflags=internal/...=", "./plugin/ip-masq"); err != nil {
 		return err
 	}
 	return GoBuild(root, dir+"/", stamp, "./cmd/...")
