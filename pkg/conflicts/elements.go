@@ -22,8 +22,31 @@ type nativeSet struct {
 type element struct {
 	from, to []byte
 	rest     bool // all keys that no other element has
-	action   action
-	chain    string
+	outcome
+}
+
+// outcome is what a map has for a key: what happens to the packet, or a value.
+type outcome struct {
+	action action
+	chain  string
+	value  string // its bytes
+}
+
+// byOutcome divides the elements of a map by what it has for them, the rest last.
+func (s nativeSet) byOutcome() (parts []nativeSet) {
+	at := map[outcome]int{}
+	for _, e := range s.elements {
+		i, there := at[e.outcome]
+		if !there || e.rest {
+			i = len(parts)
+			parts = append(parts, nativeSet{keySize: s.keySize})
+			if !e.rest {
+				at[e.outcome] = i
+			}
+		}
+		parts[i].elements = append(parts[i].elements, e)
+	}
+	return parts
 }
 
 // readSet reads a set with its elements; false where it is too large, changes while it is read, or is not there.
@@ -47,6 +70,16 @@ func (n *nativeReader) readSet(name string) (nativeSet, bool) {
 	return set, true
 }
 
+// givesAddresses reports whether a map has an address for every key, and not too many of them to follow each.
+func (s nativeSet) givesAddresses(size int) bool {
+	return len(s.elements) > 0 && len(s.byOutcome()) <= maxOutcomes &&
+		!slices.ContainsFunc(s.elements, func(e element) bool { return len(e.value) != size })
+}
+
+// maxOutcomes bounds how many addresses of one map are followed. An egress group of ip-masq has a pool of at most 16; what pods
+// chose of them are of the node's own.
+const maxOutcomes = 1024
+
 // endpoint is an element as the kernel tells it. Of intervals it tells both ends, the second being the first key beyond.
 type endpoint struct {
 	element
@@ -61,6 +94,7 @@ func decodeElements(raw []nfnl.Attributes, intervals bool) []element {
 		if verdict := attrs.Find(unix.NFTA_SET_ELEM_DATA).Find(unix.NFTA_DATA_VERDICT); verdict != nil {
 			p.action, p.chain = verdictOf(verdict)
 		}
+		p.value = string(data(attrs, unix.NFTA_SET_ELEM_DATA))
 		flags := attrs.Uint32(unix.NFTA_SET_ELEM_FLAGS)
 		p.end = flags&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		if flags&nftSetElemCatchall != 0 {

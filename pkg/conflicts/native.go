@@ -48,12 +48,12 @@ type reading struct {
 	*nativeReader
 	rule
 	registers map[uint32]field
-	verdicts  []element // of a verdict map
-	mapped    []field   // what its keys are compared with
+	looked    *nativeSet // a map that decides what happens, or gives the address
+	mapped    []field    // what its keys are compared with
 	words     []string
 }
 
-// rule reads a rule; one with a verdict map is as many rules as the map has elements.
+// rule reads a rule; one that looks into a map is as many rules as the map has outcomes.
 func (n *nativeReader) rule(r nfnl.Rule) []rule {
 	read := reading{nativeReader: n, registers: map[uint32]field{}}
 	read.comment = r.Comment
@@ -65,14 +65,18 @@ func (n *nativeReader) rule(r nfnl.Rule) []rule {
 		read.say("comment %q", read.comment)
 	}
 	read.text = strings.Join(read.words, " ")
-	if read.verdicts == nil {
+	if read.looked == nil {
 		return []rule{read.rule}
 	}
 	var all []rule
-	for _, e := range read.verdicts {
-		one := read.rule
-		one.match = append(slices.Clip(one.match), e.match(read.mapped)...)
-		one.action, one.chain = e.action, e.chain
+	for _, part := range read.looked.byOutcome() {
+		one, out := read.rule, part.elements[0].outcome
+		one.match = append(slices.Clip(one.match), part.contains(read.mapped))
+		if out.value != "" {
+			one.to = read.addressOf([]byte(out.value))
+		} else {
+			one.action, one.chain = out.action, out.chain
+		}
 		all = append(all, one)
 	}
 	return all
@@ -151,8 +155,16 @@ func (r *reading) addressAt(e nfnl.Attributes) netip.Addr {
 		return netip.Addr{}
 	}
 	value := r.at(e.Uint32(unix.NFTA_NAT_REG_ADDR_MIN))
-	addr, _ := netip.AddrFromSlice(value.value)
-	if value.kind != constantField || addr.BitLen() != r.family.Bits() {
+	if value.kind != constantField {
+		return netip.Addr{}
+	}
+	return r.addressOf(value.value)
+}
+
+// addressOf is the address of the family that a value is, if it is one.
+func (r *reading) addressOf(value []byte) netip.Addr {
+	addr, _ := netip.AddrFromSlice(value)
+	if addr.BitLen() != r.family.Bits() {
 		return netip.Addr{}
 	}
 	return addr
@@ -267,10 +279,11 @@ func (r *reading) lookup(e nfnl.Attributes) {
 		r.add("", condition{})
 	case verdict:
 		r.say("%s vmap @%s", names(fields), name)
-		r.verdicts, r.mapped = set.elements, fields
-		if r.verdicts == nil {
-			r.verdicts = []element{}
-		}
+		r.looked, r.mapped = &set, fields
+	case e.Find(unix.NFTA_LOOKUP_DREG) != nil && r.looked == nil && set.givesAddresses(r.family.Bits()/8):
+		r.say("%s map @%s", names(fields), name)
+		r.store(e.Uint32(unix.NFTA_LOOKUP_DREG), 4, field{})
+		r.looked, r.mapped = &set, fields
 	default:
 		c := set.contains(fields)
 		c.not = c.not != not

@@ -97,6 +97,8 @@ var actions = []written{
 	{"", `ip daddr . meta l4proto vmap { 10.99.0.0/24 . udp : jump A, 192.0.2.0/24 . tcp : accept }`},
 	{"", "ip saddr . ip daddr vmap @pairs"},
 	{"", `snat to ip saddr map { 10.245.0.3 : 10.99.0.1 }`},
+	{"", `snat to ip saddr & 0.0.0.1 map { 0.0.0.0 : 10.99.0.1, 0.0.0.1 : 192.0.2.1 }`},
+	{"", `snat to ip daddr map { 10.0.0.0/8 : 10.99.0.1, 198.51.100.0/24 : 192.0.2.1 }`},
 }
 
 // pick picks one that the language has.
