@@ -152,8 +152,9 @@ func singleAddress(value string) netip.Addr {
 	if addr, err := netip.ParseAddr(value); err == nil {
 		return addr
 	}
-	if with, err := netip.ParseAddrPort(value); err == nil {
-		return with.Addr()
+	if at := strings.LastIndexByte(value, ':'); at >= 0 { // ports, and then IPv6 has brackets
+		addr, _ := netip.ParseAddr(strings.Trim(value[:at], "[]"))
+		return addr
 	}
 	return netip.Addr{}
 }

@@ -20,11 +20,17 @@ type Answer struct {
 	Port        *uint16         `json:"dstPort"`
 	Protocol    *string         `json:"proto"`
 
-	// Verdict is the policy's, and what decides it: a prefix of the configuration, or what the reason says.
+	// Verdict is the policy's, and Cause the part of it that decides: a prefix of the configuration, or what the reason says.
 	Verdict policy.Verdict `json:"verdict"`
+	Cause   policy.Cause   `json:"cause"`
 	Prefix  *netip.Prefix  `json:"prefix"`
 	Reason  string         `json:"reason"`
-	// File and Line are where the prefix stands, and Key is what it belongs to. Of a default there is the key alone.
+	// Group is the egress group that the prefix is of, counted from 1, and WhenMissing what it says where the node has none of its
+	// addresses. Pool are the node's addresses of which one was chosen, where one was.
+	Group       *int                `json:"group"`
+	Pool        []netip.Addr        `json:"pool"`
+	WhenMissing *policy.WhenMissing `json:"whenMissing"`
+	// File and Line are where that which decides stands, and Key is what it belongs to. Of a default there is the key alone.
 	File *string `json:"file"`
 	Line *int    `json:"line"`
 	Key  *string `json:"key"`
@@ -72,8 +78,8 @@ type Obstacle struct {
 // What names a kind of obstacle.
 type What string
 
-// The kinds. Those to the end of the first group are why the policy does not apply; the second are defects of the rules managed
-// by ip-masq; the third is other software; the last the node.
+// The kinds. The first group is why the policy does not apply, the second why an address that somebody chose is not taken; the
+// third are defects of the rules managed by ip-masq; the fourth is other software; the last the node.
 const (
 	NotAttached      What = "not-attached"
 	OptedOut         What = "opted-out"
@@ -81,6 +87,10 @@ const (
 	FamilyOff        What = "ipv6-off"
 	LocalDestination What = "local-destination"
 	Multicast        What = "multicast"
+	InterfaceLeftOut What = "interface-left-out"
+
+	AnnotationRefused What = "annotation-refused"
+	AddressMissing    What = "address-missing"
 
 	ConfigBad    What = "config-bad"
 	NoBackend    What = "no-backend"
@@ -106,7 +116,8 @@ const (
 // Obstacles lists the kinds, for the reference.
 func Obstacles() []What {
 	return []What{
-		NotAttached, OptedOut, BypassesNode, FamilyOff, LocalDestination, Multicast, ConfigBad, NoBackend, RootMissing, ChainMissing, ChainEmpty, PodMissing, RulesDiffer,
+		NotAttached, OptedOut, BypassesNode, FamilyOff, LocalDestination, Multicast, InterfaceLeftOut,
+		AnnotationRefused, AddressMissing, ConfigBad, NoBackend, RootMissing, ChainMissing, ChainEmpty, PodMissing, RulesDiffer,
 		Redirected, OtherNAT, OtherAccept, OtherDrop, Untracked, NotFollowed, Connection, ForwardingOff, NoRoute, NoAddress,
 	}
 }

@@ -1,8 +1,8 @@
 // Package explain says what happens to the first packet of a connection: what the policy wants and where that is written, what
 // the kernel's rules do, by which interface and with which address the packet leaves, and what stands in the way.
 //
-// Two answers that do not depend on each other are compared: Judge follows the packet through the desired state, which is a pure
-// function, and pkg/conflicts follows it through the rules that the kernel holds, ip-masq's and those of other software. Where
+// Two answers that do not depend on each other are compared: policy.Decide says what is wanted, which is a pure function, and
+// pkg/conflicts follows the packet through the rules that the kernel holds, ip-masq's and those of other software. Where
 // something decides that nobody knows of the packet, or a rule is not understood, the answer is "unknown": the package refuses to
 // guess. It refuses to change anything, too, and to send packets.
 package explain
@@ -26,14 +26,14 @@ import (
 // namespace.
 type Node struct {
 	Policy policy.Policy
-	// Locate finds a prefix in the configuration; PolicyFile is the file of a policy that was not made of the present one.
-	Locate func(netip.Prefix) (config.Location, bool, error)
-	// LocateKey finds the key of a setting, where the file decides it; LocateGroup an egress group by its number.
-	LocateKey   func(key string) (config.Location, bool)
-	LocateGroup func(number int) (config.Location, bool)
-	PolicyFile  string
-	ConfigErr   error // what is wrong with the present one
+	// Locate finds a prefix in the configuration, and LocateKey a key; PolicyFile is the file of a policy that was not made of the
+	// present one.
+	Locate     func(netip.Prefix) (config.Location, bool, error)
+	LocateKey  func(string) (config.Location, bool)
+	PolicyFile string
+	ConfigErr  error // what is wrong with the present one
 
+	Addresses   []netip.Addr // the node's own, of which egress groups and pods choose
 	Attachments []attachment.Attachment
 	OptedOut    []attachment.Attachment
 	Bypassing   []attachment.Attachment // their packets do not pass the node
@@ -55,13 +55,14 @@ func (n Node) Explain(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, err
 	}
 	way := routeOf(q.Source, q.Destination)
-	j := Judge(n.facts(q, way), q.Destination)
+	j := n.judge(q, way)
 	a := newAnswer(q, j)
 	n.where(&a, j)
 	if n.ConfigErr != nil {
 		a.obstacle(ConfigBad, "the configuration is bad, so that another policy is in force: %s", strings.ReplaceAll(n.ConfigErr.Error(), "\n", "; "))
 	}
-	n.refusals(&a, q, j)
+	n.refusals(&a, q, way, j)
+	n.lacks(&a, q, j)
 	steps, err := conflicts.Follow(ctx, conflicts.Query{Host: n.Host, Policy: n.Policy}, packetOf(q))
 	if err != nil {
 		a.obstacle(NotFollowed, "not all rules could be read: %s", err)
@@ -83,18 +84,21 @@ func (n Node) Explain(ctx context.Context, q Question) (Answer, error) {
 	return a, nil
 }
 
-func (n Node) facts(q Question, way route) Facts {
-	return Facts{Policy: n.Policy, Attached: isOf(n.Attachments, q.Source), Local: way.local}
-}
-
 func packetOf(q Question) conflicts.Packet {
 	return conflicts.Packet{Source: q.Source, Destination: q.Destination, Protocol: protocols[q.Protocol], Port: q.Port}
 }
 
-func newAnswer(q Question, j Judgement) Answer {
+func newAnswer(q Question, j judgement) Answer {
 	a := Answer{
 		APIVersion: APIVersion, Source: q.Source, Destination: q.Destination,
-		Verdict: j.Verdict, Reason: j.reason(q), Kernel: Unknown, Obstacles: []Obstacle{},
+		Verdict: j.Verdict, Cause: j.Cause, Reason: j.reason(q), Pool: j.pool, Kernel: Unknown, Obstacles: []Obstacle{},
+	}
+	if j.Group > 0 {
+		a.Group = &j.Group
+	}
+	if j.Cause == policy.ByWhenMissing {
+		then := whenMissing(j.group())
+		a.WhenMissing = &then
 	}
 	if q.Port != 0 {
 		a.Port = &q.Port
@@ -118,16 +122,22 @@ func (a *Answer) obstacle(what What, format string, args ...any) {
 	}
 }
 
-// where names the line that has the prefix.
-func (n Node) where(a *Answer, j Judgement) {
-	if !j.Prefix.IsValid() {
+// where names the line that decides.
+func (n Node) where(a *Answer, j judgement) {
+	if !j.Prefix.IsValid() && j.Cause != policy.ByInterface {
 		return
 	}
 	if n.PolicyFile != "" {
 		a.File = &n.PolicyFile
 		return
 	}
-	at, found, err := n.Locate(j.Prefix)
+	var at config.Location
+	found, err := false, error(nil)
+	if j.Prefix.IsValid() {
+		at, found, err = n.Locate(j.Prefix)
+	} else {
+		at, found = n.LocateKey("outputInterfaces")
+	}
 	if err != nil || !found {
 		return
 	}
@@ -140,17 +150,17 @@ func (n Node) where(a *Answer, j Judgement) {
 }
 
 // refusals are why the policy does not apply to the packet.
-func (n Node) refusals(a *Answer, q Question, j Judgement) {
+func (n Node) refusals(a *Answer, q Question, way route, j judgement) {
 	for _, direct := range n.Bypassing {
 		if slices.Contains(direct.Addresses, q.Source) {
 			a.obstacle(BypassesNode, "%s", attachment.Bypassing(direct.Bypass))
 			return
 		}
 	}
-	switch j.cause {
-	case familyOff:
+	switch j.Cause {
+	case policy.ByFamily:
 		a.obstacle(FamilyOff, "%s is off: start the agent with --enable-ipv6 to masquerade it", q.family())
-	case notAttached:
+	case policy.BySource:
 		if n.RecordsErr != nil {
 			a.obstacle(NotFollowed, "not all records of attached pods could be read: %s", n.RecordsErr)
 		}
@@ -158,20 +168,43 @@ func (n Node) refusals(a *Answer, q Question, j Judgement) {
 			a.obstacle(OptedOut, "the pod opted out of masquerading, by its annotation or its network's key \"masquerade\"")
 			return
 		}
+		if way.own {
+			a.obstacle(NotAttached, "%s is an address of the node itself, whose traffic the policy governs only with nodeTraffic, or sources all", q.Source)
+			return
+		}
 		if isOf(n.Runtime, q.Source) {
 			a.obstacle(NotAttached, "the runtime knows the pod, and it is not attached: is the plugin ip-masq in the conflist of its network? ip-masq-agent sync attaches it then")
 			return
 		}
 		a.obstacle(NotAttached, "no attached pod has the address %s: is it a pod's, and is the plugin ip-masq in its network's conflist?", q.Source)
-	case localDestination:
+	case policy.ByLocal:
 		a.obstacle(LocalDestination, "packets to the node itself are not masqueraded")
-	case multicast:
+	case policy.ByMulticast:
 		a.obstacle(Multicast, "multicast from pods is not masqueraded")
+	case policy.ByInterface:
+		if j.packet.Output != "" {
+			a.obstacle(InterfaceLeftOut, "what leaves by %s is not masqueraded: outputInterfaces leaves it out", j.packet.Output)
+		}
+	case policy.ByPrefix, policy.ByDefault, policy.ByAnnotation, policy.ByWhenMissing:
+	}
+}
+
+// lacks are why the source address is not the one that somebody chose.
+func (n Node) lacks(a *Answer, q Question, j judgement) {
+	for _, name := range refusedFor(n.Policy.Settings, slices.Concat(n.Attachments, n.OptedOut, n.Bypassing), q.Source) {
+		a.obstacle(AnnotationRefused, "the pod's annotation %s counts for nothing, because podAnnotations does not allow it, or did not when the pod started", name)
+	}
+	if j.Verdict != policy.Keep && len(j.packet.Chosen) > 0 && j.Cause != policy.ByAnnotation {
+		a.obstacle(AddressMissing, "the pod's annotation %s counts for nothing, because this node has no %s address in %s",
+			policy.SourceAddressesAnnotation, q.family(), list(j.packet.Chosen))
+	}
+	if j.Cause == policy.ByWhenMissing {
+		a.obstacle(AddressMissing, "this node has no %s address in the sourceAddresses of egress group %d: %s", q.family(), j.Group, list(j.group().SourceAddresses))
 	}
 }
 
 // compare holds what the rules managed by ip-masq do against the policy.
-func (a *Answer) compare(j Judgement, steps []conflicts.Step) {
+func (a *Answer) compare(j judgement, steps []conflicts.Step) {
 	var managed []stage
 	for _, s := range steps {
 		if s.Roots > 0 {
@@ -185,25 +218,24 @@ func (a *Answer) compare(j Judgement, steps []conflicts.Step) {
 			break
 		}
 	}
-	switch kernel, certain := effectOf(ends); {
-	case !certain:
+	kernel, certain := effectOf(ends)
+	to := ends[0].Address
+	switch {
+	case !certain || j.Verdict == policy.Translate && kernel == conflicts.Translates && !to.IsValid():
 		a.Kernel = Unknown
-	case kernel == wanted(j.Verdict):
+	case kernel == wanted[j.Verdict] && (j.Verdict != policy.Translate || to == j.Address):
 		a.Kernel = Equal
 	default:
 		a.Kernel = Differs
 	}
 }
 
-func wanted(v policy.Verdict) conflicts.Effect {
-	if v == policy.Masquerade {
-		return conflicts.Masquerades
-	}
-	return conflicts.Passes
+var wanted = map[policy.Verdict]conflicts.Effect{
+	policy.Keep: conflicts.Passes, policy.Masquerade: conflicts.Masquerades, policy.Translate: conflicts.Translates, policy.Drop: conflicts.Drops,
 }
 
 // defects name what is wrong with the rules managed by ip-masq.
-func (n Node) defects(ctx context.Context, a *Answer, q Question, j Judgement) {
+func (n Node) defects(ctx context.Context, a *Answer, q Question, j judgement) {
 	if n.Backend == nil {
 		a.obstacle(NoBackend, "no backend is in use, so that nothing is masqueraded: %s", n.BackendErr)
 		return
@@ -217,12 +249,12 @@ func (n Node) defects(ctx context.Context, a *Answer, q Question, j Judgement) {
 		return
 	}
 	t, before := seen.Tables[0], len(a.Obstacles)
-	if j.Verdict == policy.Masquerade {
+	if j.Verdict != policy.Keep {
 		hasPod := slices.ContainsFunc(t.Pods, func(p rulesetPod) bool { return p.Address == q.Source })
 		switch {
 		case t.Root == 0:
 			a.obstacle(RootMissing, "the rule that leads to chain %s is missing: run ip-masq-agent sync", s.Chain)
-		case s.Sources == policy.SourcesPods && !hasPod:
+		case s.Sources == policy.SourcesPods && j.packet.Attached && !hasPod:
 			a.obstacle(PodMissing, "the rule for %s is missing: run ip-masq-agent sync", q.Source)
 		}
 		switch t.Chain {
@@ -304,7 +336,9 @@ func (a *Answer) others(steps []conflicts.Step) {
 
 // leaves says by which interface the packet leaves the node, and from which address.
 func (a *Answer) leaves(q Question, way route, steps []conflicts.Step) {
-	if way.output != "" {
+	ends := outcome(tracking(steps))
+	effect, certain := effectOf(ends)
+	if way.output != "" && (effect != conflicts.Drops || !certain) {
 		a.Interface = &way.output
 	}
 	switch {
@@ -314,8 +348,7 @@ func (a *Answer) leaves(q Question, way route, steps []conflicts.Step) {
 	case !way.forwarded:
 		a.obstacle(ForwardingOff, "the node does not forward %s packets that come in by %s (net.ipv4.ip_forward, net.ipv6.conf.all.forwarding)", q.family(), way.input)
 	}
-	ends := outcome(tracking(steps))
-	switch effect, certain := effectOf(ends); {
+	switch {
 	case !certain || effect == conflicts.Unknown || effect == conflicts.Drops:
 	case effect == conflicts.Passes || effect == conflicts.Untracks:
 		a.SourceAfter = &q.Source

@@ -4,71 +4,130 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
-// Facts are what the policy's answer depends on beside the two addresses.
-type Facts struct {
-	Policy   policy.Policy
-	Attached bool // the source is an address of an attached pod
-	Local    bool // the destination is an address of the node
+// judgement is the policy's answer, and what it was asked.
+type judgement struct {
+	policy.Outcome
+	policy policy.Policy
+	packet policy.Packet
+	pool   []netip.Addr // the addresses of which one was chosen, where one was
 }
 
-// cause says which part of the policy decides.
-type cause int
-
-const (
-	byPrefix cause = iota
-	byDefault
-	familyOff
-	notAttached
-	localDestination
-	multicast
-)
-
-// Judgement is the policy's answer.
-type Judgement struct {
-	Verdict policy.Verdict
-	Prefix  netip.Prefix // invalid where no prefix decides
-	cause   cause
-}
-
-// Judge follows a packet through the desired state, in the order of its rules. It looks at nothing else: what the kernel does
-// is compared with it.
-func Judge(f Facts, destination netip.Addr) Judgement {
-	family := policy.FamilyOf(destination)
-	ofPods := f.Policy.Settings.Sources == policy.SourcesPods
+// judge asks the policy about a packet. It looks at nothing else: what the kernel does is compared with it.
+func (n Node) judge(q Question, way route) judgement {
+	packet := policy.Packet{
+		Source: q.Source, Destination: q.Destination, Output: way.output, Local: way.local,
+		OptedOut: isOf(n.OptedOut, q.Source) || isOf(n.Bypassing, q.Source),
+	}
+	for _, a := range n.Attachments {
+		if slices.Contains(a.Addresses, q.Source) {
+			packet.Attached, packet.Chosen = true, ruleset.Chosen(n.Policy.Settings, a)
+		}
+	}
+	j := judgement{n.Policy.Decide(packet, n.Addresses), n.Policy, packet, nil}
 	switch {
-	case !slices.Contains(f.Policy.Settings.Families(), family):
-		return Judgement{Verdict: policy.Keep, cause: familyOff}
-	case ofPods && !f.Attached:
-		return Judgement{Verdict: policy.Keep, cause: notAttached}
-	case f.Local:
-		return Judgement{Verdict: policy.Keep, cause: localDestination}
-	case ofPods && family.Multicast().Contains(destination):
-		return Judgement{Verdict: policy.Keep, cause: multicast}
+	case j.Verdict != policy.Translate:
+	case j.Cause == policy.ByAnnotation:
+		j.pool = policy.Pool(q.family(), packet.Chosen, n.Addresses)
+	default:
+		j.pool = policy.Pool(q.family(), j.group().SourceAddresses, n.Addresses)
 	}
-	verdict, prefix := f.Policy.Matcher(family).Verdict(destination)
-	if !prefix.IsValid() {
-		return Judgement{Verdict: verdict, cause: byDefault}
-	}
-	return Judgement{Verdict: verdict, Prefix: prefix}
+	return j
+}
+
+// group is the egress group that decides.
+func (j judgement) group() policy.Egress { return j.policy.Egress[j.Group-1] }
+
+// governsOthers reports whether the policy is about the packet although its source is no pod's.
+func (j judgement) governsOthers() bool {
+	return !j.packet.Attached && j.policy.Settings.Sources == policy.SourcesPods && j.Cause != policy.BySource && j.Cause != policy.ByFamily
 }
 
 // reason is the sentence for people.
-func (j Judgement) reason(q Question) string {
-	switch j.cause {
-	case familyOff:
+func (j judgement) reason(q Question) string {
+	switch j.Cause {
+	case policy.ByFamily:
 		return fmt.Sprintf("%s is off (--enable-ipv6)", q.family())
-	case notAttached:
+	case policy.BySource:
+		if j.packet.OptedOut {
+			return fmt.Sprintf("%s is the address of a pod that keeps it", q.Source)
+		}
 		return fmt.Sprintf("%s is no address of an attached pod", q.Source)
-	case localDestination:
+	case policy.ByLocal:
 		return fmt.Sprintf("%s is an address of this node", q.Destination)
-	case multicast:
+	case policy.ByMulticast:
 		return fmt.Sprintf("%s is a multicast address", q.Destination)
-	case byDefault:
-		return "no prefix of the policy contains the destination"
+	case policy.ByInterface:
+		return fmt.Sprintf("the packet leaves by %s, which outputInterfaces leaves out (%s)", named(j.packet.Output), strings.Join(j.policy.OutputInterfaces, ", "))
+	case policy.ByPrefix, policy.ByDefault, policy.ByAnnotation, policy.ByWhenMissing:
 	}
-	return fmt.Sprintf("%s is the most specific prefix of the policy that contains the destination", j.Prefix)
+	text := "no prefix of the policy contains the destination"
+	if j.Prefix.IsValid() {
+		text = fmt.Sprintf("%s is the most specific prefix of the policy that contains the destination", j.Prefix)
+	}
+	switch {
+	case j.Cause == policy.ByAnnotation:
+		text += fmt.Sprintf(", and the pod's annotation %s chooses %s", policy.SourceAddressesAnnotation, j.chosen())
+	case j.Cause == policy.ByWhenMissing:
+		text += fmt.Sprintf("; it is of egress group %d, and this node has no %s address in %s: whenMissing is %s",
+			j.Group, q.family(), list(j.group().SourceAddresses), whenMissing(j.group()))
+	case j.Verdict == policy.Translate:
+		text += fmt.Sprintf("; it is of egress group %d, which chooses %s", j.Group, j.chosen())
+	}
+	if j.governsOthers() {
+		text += fmt.Sprintf("; %s is no pod's address, and nodeTraffic has the policy govern those as well", q.Source)
+	}
+	return text
+}
+
+// chosen says which address of the pool the source gets, and why.
+func (j judgement) chosen() string {
+	if len(j.pool) == 1 {
+		return fmt.Sprintf("%s, the only address of this node in it", j.Address)
+	}
+	return fmt.Sprintf("%s of this node's addresses %s: the last bits of %s say which, so that it stays the same", j.Address, list(j.pool), j.packet.Source)
+}
+
+func whenMissing(e policy.Egress) policy.WhenMissing {
+	if e.WhenMissing == "" {
+		return policy.MissingMasquerade
+	}
+	return e.WhenMissing
+}
+
+func list[T fmt.Stringer](all []T) string {
+	texts := make([]string, len(all))
+	for i, one := range all {
+		texts[i] = one.String()
+	}
+	return strings.Join(texts, ", ")
+}
+
+func named(name string) string {
+	if name == "" {
+		return "no interface"
+	}
+	return name
+}
+
+// refusedFor are the annotations of the pod with the address that count for nothing because of podAnnotations: those refused when
+// the pod started, and those that are not allowed any more.
+func refusedFor(s policy.Settings, attachments []attachment.Attachment, addr netip.Addr) (names []string) {
+	for _, a := range attachments {
+		if !slices.Contains(a.Addresses, addr) {
+			continue
+		}
+		names = append(names, a.Refused...)
+		if len(a.SourceAddresses) > len(ruleset.Chosen(s, a)) {
+			names = append(names, policy.SourceAddressesAnnotation)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }

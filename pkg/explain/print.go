@@ -3,6 +3,8 @@ package explain
 import (
 	"fmt"
 	"io"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 // Print writes the answer for people.
@@ -61,6 +63,8 @@ func (a Answer) way() string {
 		text = *a.Interface
 	}
 	switch {
+	case a.Interface == nil && a.Verdict == policy.Drop && a.Kernel == Equal:
+		return "no interface: the node drops the packet"
 	case a.SourceAfter == nil:
 		return text + ", from an address that is not known"
 	case *a.SourceAfter == a.Source:

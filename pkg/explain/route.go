@@ -18,6 +18,7 @@ import (
 // route is how the kernel routes the packet.
 type route struct {
 	local     bool       // the destination is an address of the node
+	own       bool       // the source is one
 	input     string     // the interface that the packet comes in by, empty where the node sends it itself
 	output    string     // the one by which it leaves
 	gateway   netip.Addr // the next hop, invalid where that is the destination
@@ -29,7 +30,12 @@ type route struct {
 func routeOf(source, destination netip.Addr) route {
 	r := route{forwarded: true}
 	options := netlink.RouteGetOptions{SrcAddr: source.AsSlice()}
-	if back, err := lookUp(source, netlink.RouteGetOptions{}); err == nil && back.Type == unix.RTN_UNICAST {
+	back, err := lookUp(source, netlink.RouteGetOptions{})
+	switch {
+	case err != nil:
+	case back.Type == unix.RTN_LOCAL:
+		r.own = true
+	case back.Type == unix.RTN_UNICAST:
 		r.input = linkName(back.LinkIndex)
 		options.Iif = r.input
 		r.forwarded = forwards(policy.FamilyOf(destination), r.input)
