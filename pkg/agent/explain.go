@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/netip"
 	"net/url"
 
-	"github.com/ip-masq/ip-masq-cni/pkg/config"
 	"github.com/ip-masq/ip-masq-cni/pkg/explain"
+	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/socket"
 )
 
@@ -71,14 +70,10 @@ func explainer(o Options, f inForce) explain.Node {
 	optedOut, optedOutErr := n.OptedOut()
 	bypassing, _ := n.Bypassing() // the same records
 	e := explain.Node{
-		Policy: f.policy, ConfigErr: f.configErr, Host: o.HostRoot,
+		Policy: f.policy, Config: f.config, ConfigErr: f.configErr, Host: o.HostRoot,
 		Attachments: records, OptedOut: optedOut, Bypassing: bypassing, RecordsErr: errors.Join(recordsErr, optedOutErr),
 	}
-	e.Locate = func(prefix netip.Prefix) (config.Location, bool, error) {
-		at, found := f.config.Locate(prefix)
-		return at, found, nil
-	}
-	e.LocateKey, e.LocateGroup = f.config.LocateKey, f.config.LocateGroup
+	e.Addresses, e.AddressesErr = node.SourceAddresses(f.policy, records)
 	switch f.origin {
 	case OriginLastGood, OriginPersisted, OriginElsewhere:
 		e.PolicyFile = n.PolicyFile()

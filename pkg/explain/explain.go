@@ -26,12 +26,10 @@ import (
 // namespace.
 type Node struct {
 	Policy policy.Policy
-	// Locate finds a prefix in the configuration, and LocateKey a key; PolicyFile is the file of a policy that was not made of the
-	// present one.
-	Locate     func(netip.Prefix) (config.Location, bool, error)
-	LocateKey  func(string) (config.Location, bool)
+	// Config knows where the policy's parts stand; PolicyFile is the file of a policy that was not made of the present files.
+	Config     config.Config
 	PolicyFile string
-	ConfigErr  error // what is wrong with the present one
+	ConfigErr  error // what is wrong with the present files
 
 	Addresses   []netip.Addr // the node's own, of which egress groups and pods choose
 	Attachments []attachment.Attachment
@@ -39,7 +37,7 @@ type Node struct {
 	Bypassing   []attachment.Attachment // their packets do not pass the node
 	Runtime     []attachment.Attachment // those that the container runtime knows, for their names
 
-	RecordsErr error // why some of them may be missing
+	AddressesErr, RecordsErr error // why some of them may be missing
 
 	// Backend is what is in use, nil where nothing is, and then BackendErr says why.
 	Backend    backend.Backend
@@ -131,14 +129,11 @@ func (n Node) where(a *Answer, j judgement) {
 		a.File = &n.PolicyFile
 		return
 	}
-	var at config.Location
-	found, err := false, error(nil)
-	if j.Prefix.IsValid() {
-		at, found, err = n.Locate(j.Prefix)
-	} else {
-		at, found = n.LocateKey("outputInterfaces")
+	at, found := n.Config.Locate(j.Prefix)
+	if j.Cause == policy.ByInterface {
+		at, found = n.Config.LocateKey("outputInterfaces")
 	}
-	if err != nil || !found {
+	if !found {
 		return
 	}
 	a.Key = &at.Key
@@ -191,6 +186,9 @@ func (n Node) refusals(a *Answer, q Question, way route, j judgement) {
 
 // lacks are why the source address is not the one that somebody chose.
 func (n Node) lacks(a *Answer, q Question, j judgement) {
+	if n.AddressesErr != nil {
+		a.obstacle(NotFollowed, "the node's addresses could not be read: %s", n.AddressesErr)
+	}
 	for _, name := range refusedFor(n.Policy.Settings, slices.Concat(n.Attachments, n.OptedOut, n.Bypassing), q.Source) {
 		a.obstacle(AnnotationRefused, "the pod's annotation %s counts for nothing, because podAnnotations does not allow it, or did not when the pod started", name)
 	}
