@@ -73,6 +73,7 @@ type daemon struct {
 
 	ports        *portWatch
 	translations atomic.Pointer[translog.Logger] // nil: no log
+	beyondPods   atomic.Bool                     // the policy in force is about more than pods
 	syncRequests chan syncRequest
 	synced       sync.Once // what can wait until the first sync begins after it
 	status       shared[status.Status]
@@ -229,6 +230,7 @@ func (d *daemon) load() (policy.Policy, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state.Policy, d.state.Origin, d.state.ConfigError = inForce, d.source.origin, err
+	d.beyondPods.Store(inForce.Settings.Sources == policy.SourcesAll || inForce.Settings.NodeTraffic)
 	d.state.Config, d.state.PortsClearOf = d.source.config, d.source.clearOf()
 	d.state.ConfigHash, d.state.ConfigLoaded = d.source.hash, d.source.loaded
 	return inForce, err

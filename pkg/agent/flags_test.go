@@ -218,6 +218,14 @@ func TestLint(t *testing.T) {
 		{[]string{good, "--pod-cidr=10.1.0.0/16", "--service-cidr", "172.30.0.0/16"}, 0, []string{good + ":1:22: warning: 172.30.0.0/16, the service range of --service-cidr, would be masqueraded", good + ": ok: "}},
 		{[]string{typo, "--strict-config=false"}, 1, []string{typo + ":2:1: warning: ", typo + ":3:16: error: "}},
 		{[]string{file("warned", "nonMasqueradeCIDR: []\n"), "--strict-config=false"}, 0, []string{filepath.Join(dir, "warned") + ":1:1: warning: ", filepath.Join(dir, "warned") + ": ok: "}},
+		{[]string{file("settings", "sources: all\ntoPorts: auto\nrandomFully: false\n")}, 0, []string{
+			filepath.Join(dir, "settings") + ": ok: keep 169.254.0.0/16, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16; masquerade every other destination; " +
+				"of all sources; source ports clear of the node's others; source ports in order; resync every 1m0s",
+		}},
+		{[]string{file("overruled", "sources: all\n"), "--sources=pods"}, 0, []string{
+			filepath.Join(dir, "overruled") + ":1:1: warning: sources has no effect: the flag --sources is given, and wins",
+			filepath.Join(dir, "overruled") + ": ok: keep 169.254.0.0/16, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16; masquerade every other destination; resync every 1m0s",
+		}},
 		{[]string{filepath.Join(dir, "absent")}, 1, []string{filepath.Join(dir, "absent") + ": error: "}},
 	} {
 		got := invoke(t, append([]string{"lint"}, c.line...)...)

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -79,7 +80,41 @@ func summary(p policy.Policy, resync time.Duration) string {
 			parts = append(parts, string(verdict)+" "+enumerate(prefixes))
 		}
 	}
-	return strings.Join(append(parts, "masquerade every other destination", "resync every "+resync.String()), "; ")
+	for _, e := range p.Egress {
+		group := fmt.Sprintf("translate %s to the node's addresses in %s", enumerate(texts(e.Destinations)), enumerate(texts(e.SourceAddresses)))
+		if e.WhenMissing == policy.MissingDrop {
+			group += ", or drop"
+		}
+		parts = append(parts, group)
+	}
+	parts = append(parts, "masquerade every other destination")
+	parts = append(parts, scope(p)...)
+	return strings.Join(append(parts, "resync every "+resync.String()), "; ")
+}
+
+// scope says what is not the default of whom and where a policy concerns, and of how it masquerades.
+func scope(p policy.Policy) (parts []string) {
+	add := func(is bool, text string) {
+		if is {
+			parts = append(parts, text)
+		}
+	}
+	s := p.Settings
+	add(len(p.OutputInterfaces) > 0, "only what leaves through "+strings.Join(p.OutputInterfaces, ", "))
+	add(s.Sources == policy.SourcesAll, "of all sources")
+	add(s.NodeTraffic, "of what is no pod's, too")
+	add(s.AutoPorts, "source ports clear of the node's others")
+	add(len(s.ToPorts) > 0, "source ports "+s.ToPorts.String())
+	add(!s.RandomFully, "source ports in order")
+	add(s.PodAnnotations != "", "annotations of pods: "+string(s.PodAnnotations))
+	return parts
+}
+
+func texts(prefixes []netip.Prefix) (all []string) {
+	for _, prefix := range prefixes {
+		all = append(all, prefix.String())
+	}
+	return all
 }
 
 // enumerated bounds how many prefixes one line names.

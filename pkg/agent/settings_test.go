@@ -236,3 +236,18 @@ func keeps(s status.Status) string {
 	}
 	return strings.Join(all, ", ")
 }
+
+// TestTranslationLogFollowsSources: whose connections are logged follows the file, too.
+func TestTranslationLogFollowsSources(t *testing.T) {
+	r := newRig(t, testkit.Variants()[0])
+	pod := r.AddPod(t, "b", "10.244.0.7") // on no record
+	log := filepath.Join(t.TempDir(), "translations")
+	r.Write(t, never)
+	agent := r.startReady(t, "--translation-log="+log, "--translation-log-starts")
+	r.Write(t, never+"sources: all\n")
+	r.eventually(t, agent, "a line about it", func() bool {
+		_, err := pod.Seen("tcp", r.Internet.IPv4)
+		lines, _ := os.ReadFile(log) // there is none before the first line
+		return err == nil && strings.Contains(string(lines), `"10.244.0.7"`)
+	})
+}

@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
-	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/probes"
 	"github.com/ip-masq/ip-masq-cni/pkg/translog"
 )
@@ -19,7 +18,7 @@ func (d *daemon) logTranslations(ctx context.Context, stdout io.Writer) (wait fu
 	}
 	o.Out, o.Log = stdout, d.log
 	o.Records = node.RecordsDir(d.options.StateDir)
-	o.All = d.State().Policy.Settings.Sources == policy.SourcesAll
+	o.All = d.beyondPods.Load
 	logger, err := translog.Start(ctx, o)
 	if err != nil {
 		d.log.Error("no connection is logged: the translation log could not be started", "error", err)

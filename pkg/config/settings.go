@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -11,8 +12,8 @@ import (
 // The flags that win over a key of the file, by their key.
 var flagOf = map[string]string{keySources: "sources", keyToPorts: "to-ports", keyRandomFully: "random-fully"}
 
-// SettingFlags are those flags.
-func SettingFlags() []string { return []string{"sources", "random-fully", "to-ports"} }
+// SettingFlags are those flags, sorted.
+func SettingFlags() []string { return slices.Sorted(maps.Values(flagOf)) }
 
 // toPorts are the source ports that a file wants.
 type toPorts struct {

@@ -25,8 +25,9 @@ type Options struct {
 	MaxFiles int
 	Exclude  []netip.Prefix // destinations that no line is written about
 	Records  string         // directory of the records of attachments
-	All      bool           // connections of other sources than pods too, as --sources=all masquerades them
-	Log      *slog.Logger
+	// All, at any time, is whether connections of other sources than pods are logged too, as sources: all masquerades them; nil is false.
+	All func() bool
+	Log *slog.Logger
 }
 
 // Counts are what a log has done since it began.
@@ -261,7 +262,7 @@ func (l *Logger) began(f *conntrack.Flow, now int64) {
 
 // ours reports whether a line is to be written about a connection.
 func (l *Logger) ours(f *conntrack.Flow) bool {
-	if !l.options.All && !l.history.knows(f.Original.Src.Addr()) {
+	if (l.options.All == nil || !l.options.All()) && !l.history.knows(f.Original.Src.Addr()) {
 		return false
 	}
 	return !slices.ContainsFunc(l.options.Exclude, func(p netip.Prefix) bool {

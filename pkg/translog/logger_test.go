@@ -198,7 +198,7 @@ func TestOthers(t *testing.T) {
 		want   []string // of a pod, a stranger, and a pod to the excluded destination
 	}{
 		"pods":     {nil, []string{"pod", "", "pod"}},
-		"all":      {func(o *Options) { o.All = true }, []string{"pod", "nobody", "pod"}},
+		"all":      {func(o *Options) { o.All = func() bool { return true } }, []string{"pod", "nobody", "pod"}},
 		"excluded": {func(o *Options) { o.Exclude = []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")} }, []string{"pod", "", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
