@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,14 +46,11 @@ func (b *Batch) elements(step string, typ, flags uint16, table, set string, elem
 func appendElement(d []byte, e Element) []byte {
 	d, start := open(d, unix.NFTA_LIST_ELEM)
 	d, key := open(d, unix.NFTA_SET_ELEM_KEY)
-	if e.Key.Is4() {
-		value := e.Key.As4()
-		d = appendBytes(d, unix.NFTA_DATA_VALUE, value[:])
-	} else {
-		value := e.Key.As16()
-		d = appendBytes(d, unix.NFTA_DATA_VALUE, value[:])
-	}
+	d = appendAddress(d, e.Key)
 	closeAttr(d, key)
+	if e.Value != "" {
+		d = appendValue(d, e.Value)
+	}
 	if e.End {
 		d = appendUint32(d, unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
 	}
@@ -61,11 +59,35 @@ func appendElement(d []byte, e Element) []byte {
 	return d
 }
 
+func appendAddress(d []byte, a netip.Addr) []byte {
+	if a.Is4() {
+		value := a.As4()
+		return appendBytes(d, unix.NFTA_DATA_VALUE, value[:])
+	}
+	value := a.As16()
+	return appendBytes(d, unix.NFTA_DATA_VALUE, value[:])
+}
+
+const goTo = "goto "
+
+// appendValue appends what a map has for a key. What is neither an address nor a chain to go to is left out, which the kernel refuses.
+func appendValue(d []byte, value string) []byte {
+	d, data := open(d, unix.NFTA_SET_ELEM_DATA)
+	if chain, ok := strings.CutPrefix(value, goTo); ok {
+		d = appendVerdict(d, unix.NFT_GOTO, chain)
+	} else if address, err := netip.ParseAddr(value); err == nil {
+		d = appendAddress(d, address)
+	}
+	closeAttr(d, data)
+	return d
+}
+
 // Elements reads a whole set. An interval's end may come before its beginning.
 func (c *Conn) Elements(table, set string) ([]Element, error) {
 	var all []Element
+	var d decoder
 	err := c.dump("list set "+set, unix.NFT_MSG_GETSETELEM, elementList(table, set), func(attrs []byte) {
-		all = appendDecoded(all, attrs)
+		all = d.elements(all, attrs)
 	})
 	return all, err
 }
@@ -77,9 +99,10 @@ func (c *Conn) Element(table, set string, key netip.Addr) (e Element, found bool
 	request = appendElement(request, Element{Key: key})
 	closeAttr(request, list)
 	var all []Element
+	var d decoder
 	step := fmt.Sprintf("look up %s in set %s", key, set)
 	found, err = c.get(step, unix.NFT_MSG_GETSETELEM, request, func(attrs []byte) {
-		all = appendDecoded(all, attrs)
+		all = d.elements(all, attrs)
 	})
 	if err != nil || !found || len(all) == 0 {
 		return Element{}, false, err
@@ -91,22 +114,27 @@ func elementList(table, set string) []byte {
 	return appendString(appendString(nil, unix.NFTA_SET_ELEM_LIST_TABLE, table), unix.NFTA_SET_ELEM_LIST_SET, set)
 }
 
-func appendDecoded(all []Element, attrs []byte) []Element {
+// decoder keeps one copy of each value: a map leads ten thousand ranges to a few chains.
+type decoder struct{ values map[string]string }
+
+func (d *decoder) elements(all []Element, attrs []byte) []Element {
 	for _, attr := range attributes(find(attrs, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
-		if e := decodeElement(attr); e.Key.IsValid() {
+		if e := d.element(attr); e.Key.IsValid() {
 			all = append(all, e)
 		}
 	}
 	return all
 }
 
-// decodeElement leaves the key invalid where it is no address.
-func decodeElement(attrs []byte) Element {
+// element leaves the key invalid where it is no address.
+func (d *decoder) element(attrs []byte) Element {
 	var e Element
 	for typ, value := range attributes(attrs) {
 		switch typ & typeMask {
 		case unix.NFTA_SET_ELEM_KEY:
 			e.Key, _ = netip.AddrFromSlice(find(value, unix.NFTA_DATA_VALUE))
+		case unix.NFTA_SET_ELEM_DATA:
+			e.Value = d.value(value)
 		case unix.NFTA_SET_ELEM_FLAGS:
 			e.End = number(value)&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		case unix.NFTA_SET_ELEM_USERDATA:
@@ -114,4 +142,29 @@ func decodeElement(attrs []byte) Element {
 		}
 	}
 	return e
+}
+
+func (d *decoder) value(data []byte) string {
+	if known, ok := d.values[string(data)]; ok {
+		return known
+	}
+	if d.values == nil {
+		d.values = map[string]string{}
+	}
+	text := decodeValue(data)
+	d.values[string(data)] = text
+	return text
+}
+
+// decodeValue is the reverse of appendValue. Whatever else a map can hold is told apart from that, and no more.
+func decodeValue(data []byte) string {
+	if address, ok := netip.AddrFromSlice(find(data, unix.NFTA_DATA_VALUE)); ok {
+		return address.String()
+	}
+	verdict := find(data, unix.NFTA_DATA_VERDICT)
+	chain := findString(verdict, unix.NFTA_VERDICT_CHAIN)
+	if code := int32(findUint32(verdict, unix.NFTA_VERDICT_CODE)); verdict == nil || code != unix.NFT_GOTO {
+		return fmt.Sprintf("verdict %d %s", code, chain)
+	}
+	return goTo + chain
 }

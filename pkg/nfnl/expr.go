@@ -2,6 +2,7 @@ package nfnl
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,6 +67,37 @@ func LookUp(set string) []byte {
 	return expression("lookup", appendString(appendUint32(nil, unix.NFTA_LOOKUP_SREG, unix.NFT_REG_1), unix.NFTA_LOOKUP_SET, set))
 }
 
+// LookUpNot goes on with the rule if the loaded value is not in a set.
+func LookUpNot(set string) []byte {
+	d := appendString(appendUint32(nil, unix.NFTA_LOOKUP_SREG, unix.NFT_REG_1), unix.NFTA_LOOKUP_SET, set)
+	return expression("lookup", appendUint32(d, unix.NFTA_LOOKUP_FLAGS, unix.NFT_LOOKUP_F_INV))
+}
+
+// LookUpValue loads what a map has for the loaded value, and ends the rule if it has nothing.
+func LookUpValue(set string) []byte { return lookUpInto(unix.NFT_REG_1, set) }
+
+// LookUpVerdict takes the verdict that a map has for the loaded value, and ends the rule if it has none.
+func LookUpVerdict(set string) []byte { return lookUpInto(unix.NFT_REG_VERDICT, set) }
+
+func lookUpInto(register uint32, set string) []byte {
+	d := appendString(appendUint32(nil, unix.NFTA_LOOKUP_SREG, unix.NFT_REG_1), unix.NFTA_LOOKUP_SET, set)
+	return expression("lookup", appendUint32(d, unix.NFTA_LOOKUP_DREG, register))
+}
+
+// Mask leaves of the loaded value the bits that are set in mask.
+func Mask(mask []byte) []byte {
+	d := appendUint32(nil, unix.NFTA_BITWISE_SREG, unix.NFT_REG_1)
+	d = appendUint32(d, unix.NFTA_BITWISE_DREG, unix.NFT_REG_1)
+	d = appendUint32(d, unix.NFTA_BITWISE_LEN, uint32(len(mask)))
+	d, data := open(d, unix.NFTA_BITWISE_MASK)
+	d = appendBytes(d, unix.NFTA_DATA_VALUE, mask)
+	closeAttr(d, data)
+	d, data = open(d, unix.NFTA_BITWISE_XOR)
+	d = appendBytes(d, unix.NFTA_DATA_VALUE, make([]byte, len(mask)))
+	closeAttr(d, data)
+	return expression("bitwise", d)
+}
+
 // Count counts packets and bytes.
 func Count() []byte { return expression("counter", nil) }
 
@@ -80,17 +112,25 @@ func Return() []byte { return verdict(unix.NFT_RETURN, "") }
 // GoTo continues in another chain and does not come back.
 func GoTo(chain string) []byte { return verdict(unix.NFT_GOTO, chain) }
 
+// Drop drops the packet.
+func Drop() []byte { return verdict(0, "") } // NF_DROP
+
 func verdict(code int32, chain string) []byte {
 	d := appendUint32(nil, unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT)
 	d, data := open(d, unix.NFTA_IMMEDIATE_DATA)
+	d = appendVerdict(d, code, chain)
+	closeAttr(d, data)
+	return expression("immediate", d)
+}
+
+func appendVerdict(d []byte, code int32, chain string) []byte {
 	d, verdict := open(d, unix.NFTA_DATA_VERDICT)
 	d = appendUint32(d, unix.NFTA_VERDICT_CODE, uint32(code))
 	if chain != "" {
 		d = appendString(d, unix.NFTA_VERDICT_CHAIN, chain)
 	}
 	closeAttr(d, verdict)
-	closeAttr(d, data)
-	return expression("immediate", d)
+	return d
 }
 
 // Masquerade takes the address of the outgoing interface and a source port between first and last, or any where both are 0.
@@ -116,10 +156,48 @@ func Masquerade(flags uint32, first, last uint16) [][]byte {
 	return append(exprs, expression("masq", d))
 }
 
+// TranslateSource takes the loaded address for the source, of a family such as unix.NFPROTO_IPV4, and a source port between first
+// and last, or any where both are 0. Flags and ports are as in Masquerade; the kernel tells the address as its own limit too.
+func TranslateSource(family byte, flags uint32, first, last uint16) [][]byte {
+	var exprs [][]byte
+	d := appendUint32(nil, unix.NFTA_NAT_TYPE, unix.NFT_NAT_SNAT)
+	d = appendUint32(d, unix.NFTA_NAT_FAMILY, uint32(family))
+	d = appendUint32(d, unix.NFTA_NAT_REG_ADDR_MIN, unix.NFT_REG_1)
+	d = appendUint32(d, unix.NFTA_NAT_REG_ADDR_MAX, unix.NFT_REG_1)
+	flags |= unix.NF_NAT_RANGE_MAP_IPS
+	if first != 0 {
+		flags |= unix.NF_NAT_RANGE_PROTO_SPECIFIED
+		exprs = append(exprs, loadPort(unix.NFT_REG_2, first))
+		d = appendUint32(d, unix.NFTA_NAT_REG_PROTO_MIN, unix.NFT_REG_2)
+		limit := uint32(unix.NFT_REG_2)
+		if last != first {
+			limit = unix.NFT_REG_3
+			exprs = append(exprs, loadPort(limit, last))
+		}
+		d = appendUint32(d, unix.NFTA_NAT_REG_PROTO_MAX, limit)
+	}
+	return append(exprs, expression("nat", appendUint32(d, unix.NFTA_NAT_FLAGS, flags)))
+}
+
+// LoadAddress loads an address.
+func LoadAddress(a netip.Addr) []byte { return load(unix.NFT_REG_1, a.AsSlice()) }
+
 func loadPort(register uint32, port uint16) []byte {
+	return load(register, binary.BigEndian.AppendUint16(nil, port))
+}
+
+func load(register uint32, value []byte) []byte {
 	d := appendUint32(nil, unix.NFTA_IMMEDIATE_DREG, register)
 	d, data := open(d, unix.NFTA_IMMEDIATE_DATA)
-	d = appendBytes(d, unix.NFTA_DATA_VALUE, binary.BigEndian.AppendUint16(nil, port))
+	d = appendBytes(d, unix.NFTA_DATA_VALUE, value)
 	closeAttr(d, data)
 	return expression("immediate", d)
+}
+
+// Loaded returns the value that an expression loads, nil for another kind of expression.
+func Loaded(expr []byte) []byte {
+	if ExprName(expr) != "immediate" {
+		return nil
+	}
+	return find(find(find(expr, unix.NFTA_EXPR_DATA), unix.NFTA_IMMEDIATE_DATA), unix.NFTA_DATA_VALUE)
 }

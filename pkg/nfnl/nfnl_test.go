@@ -27,7 +27,7 @@ func TestElementsRoundTrip(t *testing.T) {
 		if list := find(m.attributes(), unix.NFTA_SET_ELEM_LIST_ELEMENTS); len(list) > 1<<16-8 {
 			t.Errorf("a list of %d bytes does not fit its length", len(list))
 		}
-		got = appendDecoded(got, m.attributes())
+		got = new(decoder).elements(got, m.attributes())
 		messages++
 	}
 	if messages < 4 {
@@ -69,7 +69,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(b.datagram[:len(b.datagram)-7])
 	f.Fuzz(func(_ *testing.T, datagram []byte) {
 		for m, rest, ok := next(datagram); ok; m, rest, ok = next(rest) {
-			appendDecoded(nil, m.attributes())
+			new(decoder).elements(nil, m.attributes())
 			r := decodeRule(m.attributes())
 			_, _ = Target(r), SameExprs(r.Exprs, r.Exprs)
 			_, _ = Counted(r)

@@ -20,24 +20,28 @@ type Chain struct {
 	Accept      bool // the policy of a base chain, else drop
 }
 
-// KeyType is the type of a set's keys, in nft's numbering (nftables/include/datatype.h).
+// KeyType is the type of a set's keys and of a map's values, in nft's numbering (nftables/include/datatype.h).
 type KeyType uint32
 
-// The types of the sets here.
+// The types of the sets here. Verdict is one of values alone (NFT_DATA_VERDICT).
 const (
 	IPv4Addr KeyType = 7
 	IPv6Addr KeyType = 8
+	Verdict  KeyType = 0xffffff00
 )
 
 // String returns the name that nft has for the type.
 func (k KeyType) String() string {
-	if k == IPv4Addr {
+	switch k {
+	case IPv4Addr:
 		return "ipv4_addr"
+	case Verdict:
+		return "verdict"
 	}
 	return "ipv6_addr"
 }
 
-// size returns the number of bytes of a key.
+// size returns the number of bytes of an address.
 func (k KeyType) size() uint32 {
 	if k == IPv4Addr {
 		return 4
@@ -50,8 +54,9 @@ type Set struct {
 	Table, Name string
 	Key         KeyType
 	Interval    bool
-	Anonymous   bool // belongs to a rule, and goes with it
-	Map         bool // holds values beside its keys
+	Anonymous   bool    // belongs to a rule, and goes with it
+	Map         bool    // holds values, or objects, beside its keys
+	Value       KeyType // of a map's values
 	Comment     string
 }
 
@@ -60,6 +65,7 @@ type Set struct {
 type Element struct {
 	Key     netip.Addr
 	End     bool
+	Value   string // of a map, as nft prints it: an address, or "goto CHAIN"
 	Comment string
 }
 
@@ -130,13 +136,37 @@ func (b *Batch) AddSet(s Set) {
 	b.add("create set "+s.Name, unix.NFT_MSG_NEWSET, create|Excl, func(d []byte) []byte {
 		d = appendString(d, unix.NFTA_SET_TABLE, s.Table)
 		d = appendString(d, unix.NFTA_SET_NAME, s.Name)
-		if s.Interval {
-			d = appendUint32(d, unix.NFTA_SET_FLAGS, unix.NFT_SET_INTERVAL)
+		if flags := s.flags(); flags != 0 {
+			d = appendUint32(d, unix.NFTA_SET_FLAGS, flags)
 		}
 		d = appendUint32(d, unix.NFTA_SET_KEY_TYPE, uint32(s.Key))
 		d = appendUint32(d, unix.NFTA_SET_KEY_LEN, s.Key.size())
+		if s.Map {
+			d = appendUint32(d, unix.NFTA_SET_DATA_TYPE, uint32(s.Value))
+			if s.Value != Verdict {
+				d = appendUint32(d, unix.NFTA_SET_DATA_LEN, s.Value.size())
+			}
+		}
 		d = appendUint32(d, unix.NFTA_SET_ID, id)
 		return appendComment(d, unix.NFTA_SET_USERDATA, udataSetComment, s.Comment)
+	})
+}
+
+func (s Set) flags() (flags uint32) {
+	if s.Interval {
+		flags |= unix.NFT_SET_INTERVAL
+	}
+	if s.Map {
+		flags |= unix.NFT_SET_MAP
+	}
+	return flags
+}
+
+// FlushSet deletes all elements of a set. Before Linux 6.4 and its stable siblings that is what a map needs ahead of DeleteSet for
+// the chains that it leads to to be deleted in the same transaction (commit 628bd3e49cba).
+func (b *Batch) FlushSet(table, name string) {
+	b.add("flush set "+name, unix.NFT_MSG_DELSETELEM, 0, func(d []byte) []byte {
+		return append(d, elementList(table, name)...)
 	})
 }
 

@@ -119,7 +119,8 @@ func decodeSet(attrs []byte) Set {
 		Key:       KeyType(findUint32(attrs, unix.NFTA_SET_KEY_TYPE)),
 		Interval:  flags&unix.NFT_SET_INTERVAL != 0,
 		Anonymous: flags&unix.NFT_SET_ANONYMOUS != 0,
-		Map:       flags&unix.NFT_SET_MAP != 0,
+		Map:       flags&(unix.NFT_SET_MAP|unix.NFT_SET_OBJECT) != 0,
+		Value:     KeyType(findUint32(attrs, unix.NFTA_SET_DATA_TYPE)),
 		Comment:   commentIn(find(attrs, unix.NFTA_SET_USERDATA), udataSetComment),
 	}
 }

@@ -68,9 +68,25 @@ func Loads(expr []byte, offset, size uint32) bool {
 
 // Equals returns the value that an expression compares the loaded one to, nil for another kind of expression or comparison.
 func Equals(expr []byte) []byte {
+	if operation, value := Compares(expr); operation == unix.NFT_CMP_EQ {
+		return value
+	}
+	return nil
+}
+
+// Compares returns what an expression compares the loaded value to, and how; nothing for another kind of expression.
+func Compares(expr []byte) (operation uint32, value []byte) {
+	if ExprName(expr) != "cmp" {
+		return 0, nil
+	}
 	data := find(expr, unix.NFTA_EXPR_DATA)
-	if ExprName(expr) != "cmp" || findUint32(data, unix.NFTA_CMP_OP) != unix.NFT_CMP_EQ {
+	return findUint32(data, unix.NFTA_CMP_OP), find(find(data, unix.NFTA_CMP_DATA), unix.NFTA_DATA_VALUE)
+}
+
+// Masks returns the mask that an expression applies to the loaded value, nil for another kind of expression.
+func Masks(expr []byte) []byte {
+	if ExprName(expr) != "bitwise" {
 		return nil
 	}
-	return find(find(data, unix.NFTA_CMP_DATA), unix.NFTA_DATA_VALUE)
+	return find(find(find(expr, unix.NFTA_EXPR_DATA), unix.NFTA_BITWISE_MASK), unix.NFTA_DATA_VALUE)
 }

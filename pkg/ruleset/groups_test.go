@@ -24,7 +24,8 @@ func TestGroups(t *testing.T) {
 		{Destinations: prefixes("198.51.100.0/24"), SourceAddresses: prefixes("100.64.0.0/10")},
 	}
 	node := Node{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("10.1.1.1")}}
-	const want = "IPv4 [{1 [192.0.2.7] } {3 [] masquerade}] IPv6 [{1 [] masquerade} {2 [] drop}] "
+	const want = "IPv4 [{1 [192.0.2.0/24] [192.0.2.7] masquerade} {3 [100.64.0.0/10] [] masquerade}] " +
+		"IPv6 [{1 [] [] masquerade} {2 [fd00::/8] [] drop}] "
 	got := ""
 	for _, table := range Build(p, nil, node).Tables {
 		got += fmt.Sprint(table.Family, " ", table.Groups, " ")

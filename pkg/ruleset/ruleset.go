@@ -38,8 +38,9 @@ type Table struct {
 // Group is an egress group as it is on this node.
 type Group struct {
 	Number    int            `json:"number"`              // as in policy.Destination
+	Sources   []netip.Prefix `json:"sourceAddresses"`     // those of the family, as the policy has them
 	Addresses []netip.Addr   `json:"addresses,omitempty"` // the pool: sorted; policy.Choose says which one a source gets
-	Missing   policy.Verdict `json:"missing,omitempty"`   // without addresses: Masquerade or Drop
+	Missing   policy.Verdict `json:"missing"`             // what happens where there are no addresses: Masquerade or Drop
 }
 
 // Pod is one address whose traffic the policy governs, and who owns it. Two owners may hold one address for a moment, when
@@ -70,10 +71,7 @@ func Build(p policy.Policy, attachments []attachment.Attachment, n Node) State {
 		if NeedsOptedOut(p.Settings) {
 			table.OptedOut = addresses(n.OptedOut, family)
 		}
-		table.Pods = ofFamily(pods, family)
-		if p.Settings.Sources == policy.SourcesAll {
-			table.Pods = slices.DeleteFunc(table.Pods, func(pod Pod) bool { return !pod.Translated.IsValid() })
-		}
+		table.Pods = withRules(p.Settings, ofFamily(pods, family))
 		state.Tables = append(state.Tables, table)
 	}
 	return state
@@ -97,7 +95,7 @@ func (s State) Egress() []Egress {
 				all = append(all, Egress{Group: g.Number, Addresses: []netip.Addr{}, Missing: []policy.Family{}})
 			}
 			all[i].Addresses = append(all[i].Addresses, g.Addresses...)
-			if g.Missing != "" {
+			if len(g.Addresses) == 0 {
 				all[i].Missing = append(all[i].Missing, table.Family)
 			}
 		}
@@ -116,13 +114,24 @@ func groups(p policy.Policy, family policy.Family, destinations []policy.Destina
 		if !used[i+1] {
 			continue
 		}
-		group := Group{Number: i + 1, Addresses: policy.Pool(family, e.SourceAddresses, node)}
-		if len(group.Addresses) == 0 {
-			group.Missing = e.WhenMissing.Verdict()
-		}
-		all = append(all, group)
+		all = append(all, Group{
+			Number:    i + 1,
+			Sources:   prefixes(e.SourceAddresses, family),
+			Addresses: policy.Pool(family, e.SourceAddresses, node),
+			Missing:   e.WhenMissing.Verdict(),
+		})
 	}
 	return all
+}
+
+// prefixes returns those of one family.
+func prefixes(all []netip.Prefix, family policy.Family) (own []netip.Prefix) {
+	for _, p := range all {
+		if policy.FamilyOf(p.Addr()) == family {
+			own = append(own, p)
+		}
+	}
+	return own
 }
 
 // addresses lists those of one family, sorted and each once.
@@ -209,6 +218,14 @@ func ofFamily(pods []Pod, family policy.Family) []Pod {
 	return slices.Compact(out)
 }
 
+// withRules returns the pods that have rules of their own.
+func withRules(s policy.Settings, pods []Pod) []Pod {
+	if s.Sources == policy.SourcesAll {
+		return slices.DeleteFunc(pods, func(pod Pod) bool { return !pod.Translated.IsValid() })
+	}
+	return pods
+}
+
 // Sort puts pods in the order of Compare. Package sort has one copy of its code for all types, where slices has one for each: 25 KiB
 // of a plugin that starts for every pod.
 func Sort(pods []Pod) { sort.Sort(ordered(pods)) }
@@ -224,8 +241,7 @@ func (p Pod) Compare(q Pod) int {
 	return cmp.Or(p.Address.Compare(q.Address), cmp.Compare(p.Owner, q.Owner), cmp.Compare(p.Label, q.Label))
 }
 
-// Only returns the state with the policy of s, no other pods than the given ones, and no other families than theirs. With
-// SourcesAll it has none.
+// Only returns the state with the policy of s, no other pods than the given ones, and no other families than theirs.
 func (s State) Only(pods []Pod) State {
 	out := State{Settings: s.Settings, KeepChain: s.KeepChain, OutputInterfaces: s.OutputInterfaces}
 	for _, table := range s.Tables {
@@ -233,10 +249,7 @@ func (s State) Only(pods []Pod) State {
 		if len(own) == 0 {
 			continue
 		}
-		if s.Settings.Sources == policy.SourcesAll {
-			own = []Pod{}
-		}
-		table.Pods = own
+		table.Pods = withRules(s.Settings, own)
 		out.Tables = append(out.Tables, table)
 	}
 	return out

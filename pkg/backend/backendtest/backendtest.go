@@ -56,18 +56,21 @@ var checks = []check{
 	{"Packets take the ports that they may", packetPorts},
 	{"Counters survive an Apply that changes nothing", countersSurvive},
 	{"Traffic is counted by family and verdict, also beyond a new policy", trafficCounts},
-}
-
-// scopes are checks of what a policy is about beside prefixes and pods.
-var scopes = []check{
 	{"Packets leave through the output interfaces that are meant", outputInterfaces},
 	{"Packets of the node, of pods that opted out and of others", nodeTraffic},
 	{"Attach, Verify and Release of addresses that opted out", attachWithNodeTraffic},
-}
-
-// RunScopes holds a backend to scopes. open is called inside each check's network namespace.
-func RunScopes(t *testing.T, open func() backend.Backend) {
-	run(t, open, scopes)
+	{"Egress groups give the addresses that the policy chooses", egressPackets},
+	{"An egress group for all destinations", egressEverything},
+	{"Egress groups take the ports that they may", egressPorts},
+	{"Egress groups follow the node's addresses, and the rest counts on", egressAddressesChange},
+	{"Egress groups follow the policy", egressFollowsPolicy},
+	{"Apply with KeepChain leaves egress groups", egressKeepsChain},
+	{"Remove of a family takes its egress groups out", egressFamilyGoes},
+	{"Traffic tells what is translated and dropped", egressTraffic},
+	{"Pods get the source addresses that they chose", chosenSources},
+	{"Attach and Detach of a pod that chose its source address", attachChosenSource},
+	{"An address whose owners chose different source addresses", sharedChosenSource},
+	{"Chosen source addresses where all sources are governed", chosenOfAllSources},
 }
 
 // stacks are the address families that a node may have on.
@@ -77,10 +80,7 @@ var stacks = []struct {
 }{{"IPv4", false}, {"dual stack", true}}
 
 // Run holds a backend to the suite. open is called inside each check's network namespace.
-func Run(t *testing.T, open func() backend.Backend) { run(t, open, checks) }
-
-func run(t *testing.T, open func() backend.Backend, checks []check) {
-	t.Helper()
+func Run(t *testing.T, open func() backend.Backend) {
 	netnstest.Require(t, "nft", "iptables-nft-save", "iptables-legacy-save")
 	// Locks that are shared by the whole machine would let other tests disturb this one.
 	t.Setenv("XTABLES_LOCKFILE", t.TempDir()+"/xtables.lock")

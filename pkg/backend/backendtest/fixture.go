@@ -25,11 +25,14 @@ type fixture struct {
 	node    *netnstest.Node // where there are packets
 	s       policy.Settings
 	records *records
+	// addresses are the node's own that connections can be given.
+	addresses []netip.Addr
 }
 
 func newFixture(t *testing.T, open func() backend.Backend, s policy.Settings) *fixture {
 	t.Helper()
-	f := &fixture{T: t, s: s, records: &records{all: map[attachment.ID]attachment.Attachment{}}, space: netnstest.NewSpace(t, "backend")}
+	f := &fixture{T: t, s: s, space: netnstest.NewSpace(t, "backend")}
+	f.records = &records{all: map[attachment.ID]attachment.Attachment{}, pods: f.podsOf}
 	_ = f.in(func(context.Context) error { f.backend = open(); return nil })
 	return f
 }
@@ -102,7 +105,7 @@ func (f *fixture) settle(want ruleset.State) {
 // attach puts the attachment on record and attaches it, as the node does.
 func (f *fixture) attach(a attachment.Attachment) error {
 	f.records.put(a)
-	want := f.state(f.policy()).Only(ruleset.Pods(a))
+	want := f.state(f.policy()).Only(f.podsOf(a))
 	return f.in(func(ctx context.Context) error { return f.backend.Attach(ctx, want) })
 }
 
@@ -116,7 +119,7 @@ func (f *fixture) detach(a attachment.Attachment, known ...ruleset.Pod) error {
 
 // verify checks one attachment as CHECK does: without the destinations.
 func (f *fixture) verify(a attachment.Attachment) error {
-	want := f.state(policy.Policy{Settings: f.s}).Only(ruleset.Pods(a))
+	want := f.state(policy.Policy{Settings: f.s}).Only(f.podsOf(a))
 	return f.in(func(ctx context.Context) error { return f.backend.Verify(ctx, want) })
 }
 
@@ -140,8 +143,13 @@ func (f *fixture) chain(family policy.Family) (state backend.ChainState) {
 func (f *fixture) policy() policy.Policy { return policy.Default(f.s) }
 
 func (f *fixture) state(p policy.Policy, attachments ...attachment.Attachment) ruleset.State {
-	return ruleset.Build(p, attachments, ruleset.Node{})
+	return ruleset.Build(p, attachments, f.hostNode())
 }
+
+func (f *fixture) hostNode() ruleset.Node { return ruleset.Node{Addresses: f.addresses} }
+
+// podsOf are an attachment's, with the source addresses that it chose.
+func (f *fixture) podsOf(a attachment.Attachment) []ruleset.Pod { return f.hostNode().Pods(f.s, a) }
 
 // pod makes an attachment number n with an address in every family that is on.
 func (f *fixture) pod(n int) attachment.Attachment {

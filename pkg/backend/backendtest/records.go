@@ -10,8 +10,9 @@ import (
 
 // records stand for the node's: what is attached, whatever the kernel holds.
 type records struct {
-	mu  sync.Mutex
-	all map[attachment.ID]attachment.Attachment
+	mu   sync.Mutex
+	all  map[attachment.ID]attachment.Attachment
+	pods func(attachment.Attachment) []ruleset.Pod
 }
 
 func (r *records) put(a attachment.Attachment) {
@@ -31,7 +32,7 @@ func (r *records) of(address netip.Addr) (pods []ruleset.Pod) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, a := range r.all {
-		for _, pod := range ruleset.Pods(a) {
+		for _, pod := range r.pods(a) {
 			if pod.Address == address {
 				pods = append(pods, pod)
 			}

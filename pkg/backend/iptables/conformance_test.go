@@ -11,9 +11,7 @@ import (
 func TestConformance(t *testing.T) {
 	for _, kind := range []backend.Kind{backend.IPTablesNFT, backend.IPTablesLegacy} {
 		t.Run(string(kind), func(t *testing.T) {
-			open := func() backend.Backend { return iptables.New(kind, "") }
-			backendtest.Run(t, open)
-			t.Run("scopes", func(t *testing.T) { backendtest.RunScopes(t, open) })
+			backendtest.Run(t, func() backend.Backend { return iptables.New(kind, "") })
 		})
 	}
 }

@@ -63,10 +63,16 @@ func (b *Backend) applyOnce(c *nfnl.Conn, now *reading, want ruleset.State) (boo
 		transactions++
 	}
 	if !p.use.Empty() {
-		if err := p.countOn(c, t, now); err != nil {
+		if err := p.countOn(c, t); err != nil {
 			return transactions > 0, err
 		}
 		if err := c.Commit(p.use); err != nil {
+			return transactions > 0, err
+		}
+		transactions++
+	}
+	if !p.clean.Empty() {
+		if err := c.Commit(p.clean); err != nil {
 			return transactions > 0, err
 		}
 		transactions++
@@ -82,12 +88,12 @@ func (b *Backend) applyOnce(c *nfnl.Conn, now *reading, want ruleset.State) (boo
 }
 
 // countOn plans the rules anew with the counters as they are now: filling a set took a while, and the reading may be older.
-func (p *plan) countOn(c *nfnl.Conn, t target, now *reading) error {
+func (p *plan) countOn(c *nfnl.Conn, t target) error {
 	rules, err := c.Rules(tableName)
 	if uninterrupted(err) != nil || len(rules) == 0 {
 		return uninterrupted(err)
 	}
-	fresh := *now
+	fresh := *p.filled
 	fresh.rules = byChain(rules)
 	p.use = planUse(t, &fresh)
 	return nil

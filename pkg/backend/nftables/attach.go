@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
@@ -20,7 +22,7 @@ func (b *Backend) Attach(ctx context.Context, want ruleset.State) error {
 		return nil
 	}
 	err := transaction(ctx, func(c *nfnl.Conn) error {
-		if err := addPods(ctx, c, want.Tables); err != nil {
+		if err := addPods(ctx, c, want.Settings.Sources, want.Tables); err != nil {
 			return err
 		}
 		rules, err := ownRules(ctx, c)
@@ -39,15 +41,18 @@ func (b *Backend) Attach(ctx context.Context, want ruleset.State) error {
 }
 
 // addPods expects that no other attachment has the addresses, which costs one round trip, and looks closer where another has.
-func addPods(ctx context.Context, c *nfnl.Conn, tables []ruleset.Table) error {
+func addPods(ctx context.Context, c *nfnl.Conn, sources policy.Sources, tables []ruleset.Table) error {
 	b := nfnl.NewBatch()
 	for _, table := range tables {
-		s := setOf(podsSet(table.Family), table.Family)
-		b.AddElements(tableName, s.Name, elements(s, claim(table.Pods, nil)), nfnl.Excl)
+		if sources == policy.SourcesPods {
+			add(b, table.Family, podsSet(table.Family), nfnl.Excl, claim(table.Pods, nil)...)
+		}
+		add(b, table.Family, sourcesMap(table.Family), nfnl.Excl, claimSources(table.Pods, nil)...)
+		add(b, table.Family, optedOutSet(table.Family), 0, optedOutMembers(table.OptedOut)...)
 	}
 	err := c.Commit(b)
 	if errors.Is(err, unix.EEXIST) {
-		err = again(ctx, func() error { return takeOver(c, tables) })
+		err = again(ctx, func() error { return takeOver(c, sources, tables) })
 	}
 	if errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("%w: %w", backend.ErrIncomplete, err)
@@ -55,32 +60,92 @@ func addPods(ctx context.Context, c *nfnl.Conn, tables []ruleset.Table) error {
 	return err
 }
 
+func add(b *nfnl.Batch, f policy.Family, name string, flags uint16, members ...member) {
+	b.AddElements(tableName, name, elements(setOf(name, f), members), flags)
+}
+
+func remove(b *nfnl.Batch, f policy.Family, name string, members ...member) {
+	b.DeleteElements(tableName, name, elements(setOf(name, f), members))
+}
+
 // takeOver gives the addresses to their new owner and marks them as shared: another attachment has them too, or its DEL is
 // still to come. The guard makes sure that nobody changed the elements after they were read. Every element is written, also
 // one that is right already: only a change raises the generation, and so stops a DEL that planned to delete the element
 // before this attachment was on record.
-func takeOver(c *nfnl.Conn, tables []ruleset.Table) error {
+func takeOver(c *nfnl.Conn, sources policy.Sources, tables []ruleset.Table) error {
 	generation, err := c.Settled()
 	if err != nil {
 		return err
 	}
 	b := nfnl.NewGuardedBatch(generation)
 	for _, table := range tables {
-		s := setOf(podsSet(table.Family), table.Family)
+		f := table.Family
 		for _, pod := range table.Pods {
-			now, found, err := c.Element(tableName, s.Name, pod.Address)
-			if err != nil {
+			if sources == policy.SourcesPods {
+				if err := takeOverPod(c, b, f, pod); err != nil {
+					return err
+				}
+			}
+			if err := takeOverSource(c, b, f, pod); err != nil {
 				return err
 			}
-			m := podMember(pod)
-			if found && now.Comment != m.comment {
-				m = sharedMember(pod)
-			}
-			if found {
-				b.DeleteElements(tableName, s.Name, elements(s, []member{m}))
-			}
-			b.AddElements(tableName, s.Name, elements(s, []member{m}), nfnl.Excl)
 		}
+		add(b, f, optedOutSet(f), 0, optedOutMembers(table.OptedOut)...)
 	}
 	return c.Commit(b)
+}
+
+func takeOverPod(c *nfnl.Conn, b *nfnl.Batch, f policy.Family, pod ruleset.Pod) error {
+	now, found, err := c.Element(tableName, podsSet(f), pod.Address)
+	if err != nil {
+		return err
+	}
+	m := podMember(pod)
+	if found && now.Comment != m.comment {
+		m = sharedMember(pod)
+	}
+	if found {
+		remove(b, f, podsSet(f), m)
+	}
+	add(b, f, podsSet(f), nfnl.Excl, m)
+	return nil
+}
+
+// takeOverSource puts the pod's source address, or none, in the place of the one that the former owner chose.
+func takeOverSource(c *nfnl.Conn, b *nfnl.Batch, f policy.Family, pod ruleset.Pod) error {
+	_, found, err := c.Element(tableName, sourcesMap(f), pod.Address)
+	if err != nil {
+		return err
+	}
+	if found {
+		remove(b, f, sourcesMap(f), podMember(pod))
+	}
+	if pod.Translated.IsValid() {
+		add(b, f, sourcesMap(f), nfnl.Excl, sourceMember(pod))
+	}
+	return nil
+}
+
+// Release takes addresses that opted out out of their sets; what is not there is no error.
+func (b *Backend) Release(ctx context.Context, _ policy.Settings, addresses []netip.Addr) error {
+	err := session(ctx, func(c *nfnl.Conn) error {
+		return again(ctx, func() error {
+			batch := nfnl.NewBatch()
+			for _, address := range addresses {
+				f := policy.FamilyOf(address)
+				_, found, err := c.Element(tableName, optedOutSet(f), address)
+				if err != nil {
+					return err
+				}
+				if found {
+					remove(batch, f, optedOutSet(f), optedOutMembers([]netip.Addr{address})...)
+				}
+			}
+			return vanished(c.Commit(batch))
+		})
+	})
+	if err != nil && !lacksTables(err) {
+		return fmt.Errorf("release addresses that opted out: %w", err)
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -54,21 +55,33 @@ func detach(c *nfnl.Conn, families []policy.Family, id attachment.ID, known []ru
 	if err != nil {
 		return nil, err
 	}
-	owned, err := lookUp(c, families, id, known)
+	owned, sources, err := lookUp(c, families, id, known)
 	if err == nil && (len(owned) == 0 || len(owned) < len(known)) {
-		owned, err = search(c, families, id)
+		owned, sources, err = search(c, families, id)
 	}
 	if err != nil {
 		return nil, err
 	}
 	b := nfnl.NewGuardedBatch(generation)
+	for _, m := range sources {
+		f := policy.FamilyOf(m.first)
+		remove(b, f, sourcesMap(f), m)
+	}
 	for _, m := range owned {
 		f := policy.FamilyOf(m.first)
-		s := setOf(podsSet(f), f)
-		b.DeleteElements(tableName, s.Name, elements(s, []member{m}))
+		remove(b, f, podsSet(f), m)
 		if next, found := heir(m, id, onRecord); found {
 			heirs = append(heirs, next)
-			b.AddElements(tableName, s.Name, elements(s, []member{sharedMember(next)}), nfnl.Excl)
+			add(b, f, podsSet(f), nfnl.Excl, sharedMember(next))
+			if next.Translated.IsValid() {
+				_, there, err := c.SetAttributes(tableName, sourcesMap(f)) // the first such pod may not have made it yet
+				if err != nil {
+					return nil, err
+				}
+				if there {
+					add(b, f, sourcesMap(f), 0, sourceMember(next))
+				}
+			}
 		}
 	}
 	return heirs, vanished(c.Commit(b))
@@ -87,43 +100,58 @@ func heir(m member, id attachment.ID, onRecord backend.OnRecord) (ruleset.Pod, b
 	return ruleset.Pod{}, false
 }
 
-// lookUp returns those of the known pods' addresses that the owner has in the kernel.
-func lookUp(c *nfnl.Conn, families []policy.Family, id attachment.ID, known []ruleset.Pod) ([]member, error) {
-	var owned []member
+// lookUp returns those of the known pods' addresses that the owner has in the kernel, and those for which it chose a source.
+func lookUp(c *nfnl.Conn, families []policy.Family, id attachment.ID, known []ruleset.Pod) (owned, sources []member, err error) {
 	for _, f := range families {
 		for _, pod := range known {
 			if policy.FamilyOf(pod.Address) != f {
 				continue
 			}
-			e, found, err := c.Element(tableName, podsSet(f), pod.Address)
-			if err != nil {
-				return nil, err
+			if owned, err = lookUpOne(c, owned, podsSet(f), pod.Address, id); err != nil {
+				return nil, nil, err
 			}
-			if found {
-				owned = appendOwned(owned, e, id)
+			if sources, err = lookUpOne(c, sources, sourcesMap(f), pod.Address, id); err != nil {
+				return nil, nil, err
 			}
 		}
 	}
-	return owned, nil
+	return owned, sources, nil
+}
+
+func lookUpOne(c *nfnl.Conn, owned []member, set string, address netip.Addr, id attachment.ID) ([]member, error) {
+	e, found, err := c.Element(tableName, set, address)
+	if err != nil || !found {
+		return owned, err
+	}
+	return appendOwned(owned, e, id), nil
 }
 
 // search reads the sets as wholes. One that is not there holds nothing.
-func search(c *nfnl.Conn, families []policy.Family, id attachment.ID) ([]member, error) {
-	var owned []member
+func search(c *nfnl.Conn, families []policy.Family, id attachment.ID) (owned, sources []member, err error) {
 	for _, f := range families {
-		all, err := c.Elements(tableName, podsSet(f))
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return nil, err
+		if owned, err = searchOne(c, owned, podsSet(f), id); err != nil {
+			return nil, nil, err
 		}
-		for _, e := range all {
-			owned = appendOwned(owned, e, id)
+		if sources, err = searchOne(c, sources, sourcesMap(f), id); err != nil {
+			return nil, nil, err
 		}
+	}
+	return owned, sources, nil
+}
+
+func searchOne(c *nfnl.Conn, owned []member, set string, id attachment.ID) ([]member, error) {
+	all, err := c.Elements(tableName, set)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, err
+	}
+	for _, e := range all {
+		owned = appendOwned(owned, e, id)
 	}
 	return owned, nil
 }
 
 func appendOwned(owned []member, e nfnl.Element, id attachment.ID) []member {
-	m := member{e.Key, e.Key, e.Comment}
+	m := member{e.Key, e.Key, e.Value, e.Comment}
 	if pod, ours := podOf(m); ours && pod.Owner == id {
 		owned = append(owned, m)
 	}

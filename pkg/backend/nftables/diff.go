@@ -35,7 +35,7 @@ func (b *Backend) Diff(got backend.Observed, want ruleset.State) []backend.Drift
 func diffSets(d *backend.Drifts, t target, got *reading) {
 	for _, want := range t.sets {
 		object := backend.ObjectPolicyRule
-		if !want.Interval {
+		if holdsPods(want.Name) {
 			object = backend.ObjectPod
 		}
 		if _, there := got.sets[want.Name]; !there && got.table {

@@ -46,6 +46,62 @@ var goldenStates = map[string]func() ruleset.State{
 		p.Masquerade = prefixes("10.50.0.0/16", "192.168.7.7/32", "172.16.0.0/13")
 		return ruleset.Build(p, nil, ruleset.Node{})
 	},
+	"egress": func() ruleset.State {
+		s := policy.DefaultSettings()
+		s.IPv6 = true
+		return goldenEgress(s, goldenPod("10.244.0.5", "fd00:244::5"))
+	},
+	"egress-ports": func() ruleset.State {
+		s := policy.DefaultSettings()
+		s.IPv6, s.ToPorts = true, policy.PortRanges{{First: 1024, Last: 29999}, {First: 61000, Last: 61000}}
+		return goldenEgress(s)
+	},
+	"interfaces": func() ruleset.State {
+		p := policy.Default(policy.DefaultSettings())
+		p.OutputInterfaces = policy.Interfaces{"eth0", "bond*", "!wg0", "!tun*"}
+		return ruleset.Build(p, nil, ruleset.Node{})
+	},
+	"interfaces-dual-stack": func() ruleset.State {
+		s := policy.DefaultSettings()
+		s.IPv6, s.Sources = true, policy.SourcesAll
+		p := policy.Default(s)
+		p.OutputInterfaces = policy.Interfaces{"!wg0"}
+		return ruleset.Build(p, nil, ruleset.Node{})
+	},
+	"node-traffic": func() ruleset.State {
+		s := policy.DefaultSettings()
+		s.IPv6, s.NodeTraffic = true, true
+		optedOut := []attachment.Attachment{goldenPod("10.244.0.6", "fd00:244::6")}
+		return ruleset.Build(policy.Default(s), []attachment.Attachment{goldenPod("10.244.0.5", "fd00:244::5")}, ruleset.Node{OptedOut: optedOut})
+	},
+	"chosen-sources": func() ruleset.State {
+		s := policy.DefaultSettings()
+		s.PodAnnotations = policy.AllowedAnnotations([]string{policy.SourceAddressesAnnotation})
+		s.ToPorts = policy.PortRanges{{First: 1024, Last: 29999}}
+		state := goldenEgress(s, goldenPod("10.244.0.5"), goldenPod("10.244.0.6"))
+		state.Tables[0].Pods[1].Translated = netip.MustParseAddr("192.0.2.9")
+		return state
+	},
+}
+
+// goldenEgress has a group with one address, one with a pool in which no address has a share of its own, one that lacks its addresses and
+// masquerades, and one that drops; and prefixes of either inside those of others.
+func goldenEgress(s policy.Settings, pods ...attachment.Attachment) ruleset.State {
+	p := policy.Default(s)
+	p.Masquerade = prefixes("203.0.113.64/26")
+	p.Egress = []policy.Egress{
+		{Destinations: prefixes("203.0.113.0/24", "10.77.0.0/16", "2001:db8:77::/48"), SourceAddresses: prefixes("192.0.2.0/28", "2001:db8::/64")},
+		{Destinations: prefixes("198.51.100.0/25", "198.51.100.128/25", "2001:db8:78::1/128"), SourceAddresses: prefixes("192.0.2.128/25", "2001:db8:1::/64")},
+		{Destinations: prefixes("203.0.113.7/32", "0.0.0.0/0"), SourceAddresses: prefixes("100.64.0.0/10", "100.128.0.1/32")},
+		{Destinations: prefixes("8.8.8.8/32", "2001:4860::/32"), SourceAddresses: prefixes("100.64.0.0/10", "fd00::/8"), WhenMissing: policy.MissingDrop},
+	}
+	if !s.IPv6 {
+		p.Egress[0].Destinations, p.Egress[1].Destinations = p.Egress[0].Destinations[:2], p.Egress[1].Destinations[:2]
+		p.Egress[3].Destinations = p.Egress[3].Destinations[:1]
+	}
+	return ruleset.Build(p, pods, ruleset.Node{Addresses: addresses(
+		"192.0.2.1", "192.0.2.129", "192.0.2.130", "192.0.2.131", "10.0.0.1", "2001:db8::1", "2001:db8:1::1", "2001:db8:1::2",
+	)})
 }
 
 func goldenState(s policy.Settings, pods ...attachment.Attachment) ruleset.State {

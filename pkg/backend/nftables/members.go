@@ -1,8 +1,10 @@
 package nftables
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
@@ -10,9 +12,10 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
-// member is what a set holds: a pod's address with its owner, or a range of destinations.
+// member is what a set or a map holds: a pod's address with its owner, or a range of destinations.
 type member struct {
 	first, last netip.Addr
+	value       string // in a map, as nft prints it
 	comment     string
 }
 
@@ -45,7 +48,7 @@ func difference(want, got []member) (missing, surplus []member) {
 func elements(s nfnl.Set, members []member) []nfnl.Element {
 	out := make([]nfnl.Element, 0, 2*len(members))
 	for _, m := range members {
-		out = append(out, nfnl.Element{Key: m.first, Comment: m.comment})
+		out = append(out, nfnl.Element{Key: m.first, Value: m.value, Comment: m.comment})
 		if after := m.last.Next(); s.Interval && after.IsValid() {
 			out = append(out, nfnl.Element{Key: after, End: true})
 		}
@@ -57,32 +60,32 @@ func elements(s nfnl.Set, members []member) []nfnl.Element {
 // beginning is skipped: nft writes one at address zero, where it means nothing.
 func membersOf(s nfnl.Set, elements []nfnl.Element) []member {
 	slices.Reverse(elements) // the kernel tells intervals from the last to the first
-	slices.SortFunc(elements, inOrder)
+	sort.Sort(inOrder(elements))
 	elements = slices.Compact(elements)
 	members := make([]member, 0, len(elements))
 	for i, e := range elements {
 		switch {
 		case e.End:
 		case !s.Interval:
-			members = append(members, member{e.Key, e.Key, e.Comment})
+			members = append(members, member{e.Key, e.Key, e.Value, e.Comment})
 		case i+1 < len(elements):
-			members = append(members, member{e.Key, elements[i+1].Key.Prev(), e.Comment})
+			members = append(members, member{e.Key, elements[i+1].Key.Prev(), e.Value, e.Comment})
 		default:
-			members = append(members, member{e.Key, last(netip.PrefixFrom(e.Key, 0)), e.Comment})
+			members = append(members, member{e.Key, last(netip.PrefixFrom(e.Key, 0)), e.Value, e.Comment})
 		}
 	}
 	return members
 }
 
-// inOrder orders elements by address; one range ends where the next begins.
-func inOrder(a, b nfnl.Element) int {
-	if order := a.Key.Compare(b.Key); order != 0 || a.End == b.End {
-		return order
-	}
-	if a.End {
-		return -1
-	}
-	return 1
+// inOrder orders elements by address; one range ends where the next begins. It is a type of its own, because slices.SortFunc would
+// cost the plugin 20 KiB for each kind of element.
+type inOrder []nfnl.Element
+
+func (s inOrder) Len() int      { return len(s) }
+func (s inOrder) Swap(i, j int) { s[i], s[j] = s[j], s[i] }
+func (s inOrder) Less(i, j int) bool {
+	order := s[i].Key.Compare(s[j].Key)
+	return order < 0 || order == 0 && s[i].End && !s[j].End
 }
 
 // sharedMark ends the comment of an address that several attachments on record have, or had: a set holds an address once, so
@@ -91,7 +94,7 @@ const sharedMark = " (shared)"
 
 // podMember is the member that stands for a pod. Its comment is who owns the address, for us and for whoever reads the set.
 func podMember(p ruleset.Pod) member {
-	return member{p.Address, p.Address, strings.TrimRight(string(p.Owner)+" "+p.Label, " ")}
+	return member{first: p.Address, last: p.Address, comment: strings.TrimRight(string(p.Owner)+" "+p.Label, " ")}
 }
 
 // sharedMember is podMember for an address that other attachments may have too.
@@ -114,28 +117,48 @@ func podOf(m member) (ruleset.Pod, bool) {
 // not change the set at every resync; otherwise the first in order of the ids gets it.
 func claim(pods []ruleset.Pod, now []member) []member {
 	var members []member
-	sorted := slices.Clone(pods)
-	ruleset.Sort(sorted)
-	for len(sorted) > 0 {
-		same := 1
-		for same < len(sorted) && sorted[same].Address == sorted[0].Address {
-			same++
+	for same := range byAddress(pods) {
+		if len(same) == 1 {
+			members = append(members, podMember(same[0]))
+		} else {
+			members = append(members, sharedMember(ownerOf(same, now)))
 		}
-		members = append(members, claimOne(sorted[:same], now))
-		sorted = sorted[same:]
 	}
 	return members
 }
 
-func claimOne(pods []ruleset.Pod, now []member) member {
-	if len(pods) == 1 {
-		return podMember(pods[0])
+// owners are those to whom claim gives the addresses.
+func owners(pods []ruleset.Pod, now []member) (all []ruleset.Pod) {
+	for same := range byAddress(pods) {
+		all = append(all, ownerOf(same, now))
 	}
-	for _, p := range pods {
-		i, there := slices.BinarySearchFunc(now, p.Address, func(m member, address netip.Addr) int { return m.first.Compare(address) })
-		if there && strings.TrimSuffix(now[i].comment, sharedMark) == podMember(p).comment {
-			return sharedMember(p)
+	return all
+}
+
+// byAddress visits the pods of each address, in order.
+func byAddress(pods []ruleset.Pod) iter.Seq[[]ruleset.Pod] {
+	return func(yield func([]ruleset.Pod) bool) {
+		sorted := slices.Clone(pods)
+		ruleset.Sort(sorted)
+		for len(sorted) > 0 {
+			same := 1
+			for same < len(sorted) && sorted[same].Address == sorted[0].Address {
+				same++
+			}
+			if !yield(sorted[:same]) {
+				return
+			}
+			sorted = sorted[same:]
 		}
 	}
-	return sharedMember(pods[0])
+}
+
+func ownerOf(pods []ruleset.Pod, now []member) ruleset.Pod {
+	for _, p := range pods {
+		i, there := slices.BinarySearchFunc(now, p.Address, func(m member, address netip.Addr) int { return m.first.Compare(address) })
+		if there && len(pods) > 1 && strings.TrimSuffix(now[i].comment, sharedMark) == podMember(p).comment {
+			return p
+		}
+	}
+	return pods[0]
 }

@@ -1,6 +1,6 @@
 // Package nftables keeps the desired state in `table inet ip-masq-agent`, over netlink: pod addresses in a hash set,
 // destinations folded into an interval set, so that a connection costs the same for one pod and for a thousand, and nearly
-// the same for ten prefixes and for ten thousand.
+// the same for ten prefixes and for ten thousand. With egress groups a map takes the place of the set.
 //
 // It starts no process, and it touches nothing outside its table; what stands inside is its own, whoever put it there. It
 // never fills an interval set in the transaction that puts it to use, because kernels that publish the set's lookup array
@@ -104,7 +104,7 @@ func absent(err error) error {
 	return err
 }
 
-// The names of our objects. Those of the sets do not depend on the policy, so that a pod can be attached without knowing it.
+// The names of the table and of the chain that packets meet first.
 const (
 	tableName = "ip-masq-agent"
 	baseChain = "postrouting"
@@ -112,11 +112,3 @@ const (
 
 // families are both families, in the order of their rules.
 var families = []policy.Family{policy.IPv4, policy.IPv6}
-
-func podsSet(f policy.Family) string { return fmt.Sprintf("pods%d", uint8(f)) }
-
-// keepSets are the names of the set of destinations. Where a change fills a second set, the two take turns.
-func keepSets(f policy.Family) []string {
-	name := fmt.Sprintf("keep%d", uint8(f))
-	return []string{name, name + ".b"}
-}

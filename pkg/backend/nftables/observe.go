@@ -3,6 +3,8 @@ package nftables
 import (
 	"context"
 	"errors"
+	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
@@ -125,7 +127,7 @@ func (r *reading) readSets(c *nfnl.Conn, unchanged map[string]set) error {
 		return err
 	}
 	for _, s := range sets {
-		if _, ours := ownSet(s.Name); !ours || s.Map {
+		if f, ours := ownSet(s.Name); !ours || s.Map && !setOf(s.Name, f).Map {
 			if !s.Anonymous {
 				r.others = append(r.others, s.Name)
 			}
@@ -144,36 +146,46 @@ func (r *reading) readSets(c *nfnl.Conn, unchanged map[string]set) error {
 	return nil
 }
 
-// ownSet tells the family of one of our sets.
-func ownSet(name string) (policy.Family, bool) {
-	for _, f := range families {
-		if slices.Contains(append(keepSets(f), podsSet(f)), name) {
-			return f, true
-		}
-	}
-	return 0, false
-}
-
-// keepInUse names the set of destinations that the shared chain looks into; where it looks into none, one that is there.
-func (r *reading) keepInUse(s policy.Settings, f policy.Family) (name string, inUse bool) {
-	for _, name := range keepSets(f) {
-		if hasRule(r.rules[s.Chain], keepRule(s, f, name)) {
+// inUse names that one of several sets of destinations that the shared chain looks into; where it looks into none, one that is there.
+func (r *reading) inUse(s policy.Settings, f policy.Family, names []string) (name string, inUse bool) {
+	for _, name := range names {
+		if hasRule(r.rules[s.Chain], lookUpRule(s, f, name)) {
 			return name, true
 		}
 	}
-	for _, name := range keepSets(f) {
+	for _, name := range names {
 		if _, there := r.sets[name]; there {
 			return name, false
 		}
 	}
-	return keepSets(f)[0], false
+	return names[0], false
+}
+
+// looksUpSources reports whether the shared chain translates what comes from pods that chose an address.
+func (r *reading) looksUpSources(s policy.Settings, f policy.Family) bool {
+	return looksUpSources(r.rules[s.Chain], f)
+}
+
+func looksUpSources(rules []nfnl.Rule, f policy.Family) bool {
+	return slices.ContainsFunc(rules, func(r nfnl.Rule) bool { return nfnl.UsesSet(r, sourcesMap(f)) })
 }
 
 func (r *reading) summary(s policy.Settings, f policy.Family) backend.ObservedTable {
 	table := backend.ObservedTable{Family: f, Chain: r.chainState(s, f), Pods: r.pods(f)}
-	for _, rule := range r.rules[baseChain] {
-		if sameRule(rootRule(s, f), rule) {
-			table.Root++
+	for i, root := range rootRules(s, f) {
+		copies := 0
+		for _, rule := range r.rules[baseChain] {
+			if sameRule(root, rule) {
+				copies++
+			}
+		}
+		switch {
+		case i == 0:
+			table.Root = copies
+		case copies == 0 || table.Root == 0:
+			table.Root = 0
+		default:
+			table.Root = max(table.Root, copies)
 		}
 	}
 	return table
@@ -190,7 +202,7 @@ func chainState(s policy.Settings, f policy.Family, there bool, rules []nfnl.Rul
 	switch {
 	case !there:
 		return backend.ChainMissing
-	case !slices.ContainsFunc(keepSets(f), func(name string) bool { return hasRule(rules, keepRule(s, f, name)) }),
+	case !slices.ContainsFunc(destinationSets(f), func(name string) bool { return hasRule(rules, lookUpRule(s, f, name)) }),
 		!slices.ContainsFunc(rules, masquerades):
 		return backend.ChainEmpty
 	}
@@ -203,8 +215,13 @@ func masquerades(r nfnl.Rule) bool {
 
 func (r *reading) pods(f policy.Family) []ruleset.Pod {
 	var pods []ruleset.Pod
+	chosen := map[netip.Addr]string{}
+	for _, m := range r.sets[sourcesMap(f)].members {
+		chosen[m.first] = m.value
+	}
 	for _, m := range r.sets[podsSet(f)].members {
 		if pod, ok := podOf(m); ok {
+			pod.Translated, _ = netip.ParseAddr(chosen[pod.Address])
 			pods = append(pods, pod)
 		}
 	}
@@ -212,13 +229,24 @@ func (r *reading) pods(f policy.Family) []ruleset.Pod {
 }
 
 // has reports whether anything of a family is there.
-func (r *reading) has(f policy.Family) bool { return len(r.setsOf(f)) > 0 || len(r.rootsOf(f)) > 0 }
+func (r *reading) has(f policy.Family) bool {
+	return len(r.setsOf(f, anySet)) > 0 || len(r.rootsOf(f)) > 0
+}
 
-func (r *reading) setsOf(f policy.Family) []set {
+func anySet(string) bool { return true }
+
+// holdsPods reports whether a set is about pods, and not about the policy.
+func holdsPods(name string) bool {
+	f, ours := ownSet(name)
+	return ours && (name == podsSet(f) || name == optedOutSet(f) || name == sourcesMap(f))
+}
+
+// setsOf are the sets of a family, as the target has them in order.
+func (r *reading) setsOf(f policy.Family, which func(name string) bool) []set {
 	var sets []set
-	for _, name := range append([]string{podsSet(f)}, keepSets(f)...) {
-		if s, there := r.sets[name]; there {
-			sets = append(sets, s)
+	for _, name := range slices.Sorted(maps.Keys(r.sets)) {
+		if of, ours := ownSet(name); ours && of == f && which(name) {
+			sets = append(sets, r.sets[name])
 		}
 	}
 	return sets
@@ -232,4 +260,15 @@ func (r *reading) rootsOf(f policy.Family) []nfnl.Rule {
 		}
 	}
 	return roots
+}
+
+// chainsOf are the chains that maps of a family lead to.
+func (r *reading) chainsOf(f policy.Family) []chain {
+	var chains []chain
+	for _, name := range slices.Sorted(maps.Keys(r.chains)) {
+		if of, ours := chainFamily(name); ours && of == f {
+			chains = append(chains, chain{r.chains[name], r.rules[name]})
+		}
+	}
+	return chains
 }

@@ -8,31 +8,64 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// plan is the way from what is there to the target, in at most two transactions. Between them, and after either, every
+// plan is the way from what is there to the target, in at most three transactions. Between them, and after each, every
 // destination has its old or its new verdict.
 type plan struct {
-	fill *nfnl.Batch // sets and what they hold
-	use  *nfnl.Batch // chains and rules; then the sets that no rule uses any more
+	fill  *nfnl.Batch // sets and what they hold, with the chains that maps lead to
+	use   *nfnl.Batch // chains and rules; then the sets that no rule uses any more
+	clean *nfnl.Batch // maps that no rule uses any more, and the chains that they led to
+
+	filled *reading // what holds after fill
 }
 
-// plans computes the difference. It is pure, and both transactions are empty where nothing is to be changed.
+// plans computes the difference. It is pure, and all transactions are empty where nothing is to be changed.
 //
 // Interval sets are filled one transaction before a rule uses them: where packets look them up in an array, it is published
 // after the new rules, and a set that is used at once matches nothing at first. Whether a set in use is changed in place, range
 // by range, or another one filled and the rule moved to it, is the target's decision (changes).
+//
+// Maps go a transaction after the rule that used them: deleting one makes its ranges invisible at the same moment as the rule
+// (nft_map_deactivate), and a packet that met the rule just before would find nothing.
 func plans(t target, got *reading) plan {
-	fill := nfnl.NewBatch()
-	got = planTable(fill, t, got)
-	planSets(fill, t, got)
-	planMembers(fill, t, got)
-	return plan{fill, planUse(t, got)}
+	p := plan{fill: nfnl.NewBatch(), clean: nfnl.NewBatch()}
+	got = planTable(p.fill, t, got)
+	planSets(p.fill, t, got)
+	got = planLed(p.fill, t, got)
+	planMembers(p.fill, t, got)
+	p.filled = got
+	p.use = planUse(t, got)
+	planStale(p.clean, t, got, true)
+	return p
 }
 
 func planUse(t target, got *reading) *nfnl.Batch {
 	b := nfnl.NewBatch()
 	planChains(b, t, got)
-	planStale(b, t, got)
+	planStale(b, t, got, false)
 	return b
+}
+
+// planLed creates the chains that a map is to lead to and that are not there, with their rules, and returns the reading that holds
+// from then on.
+func planLed(b *nfnl.Batch, t target, got *reading) *reading {
+	with := *got
+	with.chains, with.rules = map[string]nfnl.Chain{}, map[string][]nfnl.Rule{}
+	maps.Copy(with.chains, got.chains)
+	maps.Copy(with.rules, got.rules)
+	for _, want := range t.chains {
+		if _, there := got.chains[want.Name]; !there && isLed(want.Name) {
+			b.AddChain(want.Chain)
+			planRules(b, want.rules, nil)
+			with.chains[want.Name], with.rules[want.Name] = want.Chain, want.rules
+		}
+	}
+	return &with
+}
+
+// isLed reports whether a chain is one that maps lead to.
+func isLed(name string) bool {
+	_, led := chainFamily(name)
+	return led
 }
 
 // planTable creates the table, in place of one that cannot be mended, and returns the reading that holds from then on.
@@ -52,7 +85,7 @@ func planTable(b *nfnl.Batch, t target, got *reading) *reading {
 func broken(t target, got *reading) bool {
 	for _, want := range t.sets {
 		now, there := got.sets[want.Name]
-		if there && (now.Key != want.Key || now.Interval != want.Interval) || slices.Contains(got.others, want.Name) {
+		if there && !sameKind(now.Set, want.Set) || slices.Contains(got.others, want.Name) {
 			return true
 		}
 	}
@@ -103,9 +136,9 @@ func planRules(b *nfnl.Batch, want, got []nfnl.Rule) {
 			surplus = append(surplus, got[:i]...)
 			got = got[i+1:]
 		case len(got) > 0:
-			b.AddRule(countOn(r, former), got[0].Handle)
+			b.AddRule(countOn(r, want, former), got[0].Handle)
 		default:
-			b.AddRule(countOn(r, former), 0)
+			b.AddRule(countOn(r, want, former), 0)
 		}
 	}
 	for _, r := range append(surplus, got...) {
@@ -114,13 +147,19 @@ func planRules(b *nfnl.Batch, want, got []nfnl.Rule) {
 }
 
 // planStale removes what is not wanted, whoever put it into our table: first all rules, which may lead from one chain to another,
-// then sets and maps, whose values may do so too, and then the chains.
-func planStale(b *nfnl.Batch, t target, got *reading) {
+// then sets and maps, whose values may do so too, and then the chains. Our own maps, and the chains that they lead to, are
+// removed later than the rest.
+func planStale(b *nfnl.Batch, t target, got *reading, later bool) {
 	wanted := map[string]bool{}
 	for _, want := range t.chains {
 		wanted[want.Name] = true
 	}
-	stale := slices.DeleteFunc(slices.Sorted(maps.Keys(got.chains)), func(name string) bool { return wanted[name] })
+	var stale []string
+	for _, name := range slices.Sorted(maps.Keys(got.chains)) {
+		if !wanted[name] && isLed(name) == later {
+			stale = append(stale, name)
+		}
+	}
 	for _, name := range stale {
 		planRules(b, nil, got.rules[name])
 	}
@@ -128,9 +167,14 @@ func planStale(b *nfnl.Batch, t target, got *reading) {
 		wanted[want.Name] = true
 	}
 	for _, name := range append(slices.Sorted(maps.Keys(got.sets)), got.others...) {
-		if !wanted[name] {
-			b.DeleteSet(tableName, name)
+		isMap := got.sets[name].Map
+		if wanted[name] || isMap != later {
+			continue
 		}
+		if isMap {
+			b.FlushSet(tableName, name)
+		}
+		b.DeleteSet(tableName, name)
 	}
 	for _, name := range stale {
 		b.DeleteChain(tableName, name)
@@ -166,13 +210,21 @@ func (r *reading) leadsElsewhere(s policy.Settings) bool {
 // planRemoveFamily leaves the rules of both families, but for those that look into a set that goes, and those that tell the counts
 // of the families apart.
 func planRemoveFamily(b *nfnl.Batch, family policy.Family, got *reading) {
-	sets := got.setsOf(family)
+	sets := got.setsOf(family, anySet)
 	got.deleteRules(b, func(r nfnl.Rule) bool {
 		f, ok := familyOf(r)
-		return ok && (f == family || r.Comment == countComment) || slices.ContainsFunc(sets, func(s set) bool { return nfnl.UsesSet(r, s.Name) })
+		led, isLed := chainFamily(r.Chain)
+		return ok && (f == family && !isLed || r.Comment == countComment) || isLed && led == family ||
+			slices.ContainsFunc(sets, func(s set) bool { return nfnl.UsesSet(r, s.Name) })
 	})
 	for _, s := range sets {
+		if s.Map {
+			b.FlushSet(tableName, s.Name)
+		}
 		b.DeleteSet(tableName, s.Name)
+	}
+	for _, c := range got.chainsOf(family) {
+		b.DeleteChain(tableName, c.Name)
 	}
 }
 

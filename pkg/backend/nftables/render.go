@@ -10,7 +10,7 @@ import (
 
 // Render prints the state in nft's syntax. It is what Apply leaves in the kernel, not what it sends: Apply sends the
 // difference. `nft list table inet ip-masq-agent` shows the same, with counts and other line breaks, and on kernels where a
-// change fills a second set, every other time keep4.b and keep6.b in place of keep4 and keep6.
+// change fills a second set, every other time keep4.b and keep6.b in place of keep4 and keep6, and verdicts4.b and verdicts6.b.
 func Render(state ruleset.State) string {
 	state.KeepChain = false
 	t := aim(state, &reading{}, InPlace)
@@ -30,7 +30,11 @@ func Render(state ruleset.State) string {
 }
 
 func renderSet(b *strings.Builder, s set) {
-	fmt.Fprintf(b, "\tset %s {\n\t\ttype %s\n", s.Name, s.Key)
+	if s.Map {
+		fmt.Fprintf(b, "\tmap %s {\n\t\ttype %s : %s\n", s.Name, s.Key, s.Value)
+	} else {
+		fmt.Fprintf(b, "\tset %s {\n\t\ttype %s\n", s.Name, s.Key)
+	}
 	if s.Interval {
 		b.WriteString("\t\tflags interval\n")
 	}
@@ -75,6 +79,9 @@ func (m member) String() string {
 	}
 	if m.comment != "" {
 		text += fmt.Sprintf(" comment %q", m.comment)
+	}
+	if m.value != "" {
+		text += " : " + m.value
 	}
 	return text
 }

@@ -3,26 +3,39 @@ package nftables
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// Counters reads the rules of the shared chain that concern the family. They count by verdict and not by prefix: the set of
+// Counters reads the rules of the shared chain that concern the family, and those of the chains that it leads to. They count by verdict and not by prefix: the set of
 // destinations holds ranges that are folded of several prefixes, so that a range belongs to none of them, and a counter in each
 // element would cost memory for every processor and make elements differ that are equal.
 func (b *Backend) Counters(ctx context.Context, s policy.Settings, family policy.Family) ([]backend.Counter, error) {
 	var counters []backend.Counter
 	err := session(ctx, func(c *nfnl.Conn) error {
 		rules, err := ownRules(ctx, c)
-		for _, r := range rules[s.Chain] {
-			if f, ok := familyOf(r); ok && f != family {
-				continue
+		chains := []string{s.Chain}
+		for _, name := range slices.Sorted(maps.Keys(rules)) {
+			if f, led := chainFamily(name); led && f == family {
+				chains = append(chains, name)
 			}
-			packets, bytes := nfnl.Counted(r)
-			counters = append(counters, backend.Counter{Rule: describe(s, r), Verdict: verdictOf(r), Packets: packets, Bytes: bytes})
+		}
+		for _, name := range chains {
+			for _, r := range rules[name] {
+				if f, ok := familyOf(r); ok && f != family {
+					continue
+				}
+				packets, bytes := nfnl.Counted(r)
+				counters = append(counters, backend.Counter{Rule: describe(s, r), Verdict: verdictOf(r), Packets: packets, Bytes: bytes})
+			}
 		}
 		return err
 	})
@@ -34,24 +47,70 @@ func (b *Backend) Counters(ctx context.Context, s policy.Settings, family policy
 
 func verdictOf(r nfnl.Rule) policy.Verdict {
 	switch r.Comment {
-	case keepComment, localComment:
+	case keepComment, localComment, interfaceComment:
 		return policy.Keep
 	case masqueradeComment:
 		return policy.Masquerade
+	case sourcesComment:
+		return policy.Translate
+	case dropComment:
+		return policy.Drop
+	}
+	if strings.HasPrefix(r.Comment, egressComment) {
+		return policy.Translate
 	}
 	return ""
 }
 
 // describe finds the text of a rule that was read. One that is not ours is named by what it is made of.
 func describe(s policy.Settings, r nfnl.Rule) string {
-	for i := range 2 {
-		for _, known := range chainRules(s, families, map[policy.Family]string{policy.IPv4: keepSets(policy.IPv4)[i], policy.IPv6: keepSets(policy.IPv6)[i]}) {
-			if sameRule(known, r) {
-				return known.Text
-			}
+	for _, known := range candidates(s, r) {
+		if sameRule(known, r) {
+			return known.Text
 		}
 	}
 	return expressions(r)
+}
+
+// candidates are the rules that r could be.
+func candidates(s policy.Settings, r nfnl.Rule) (all []nfnl.Rule) {
+	if f, led := chainFamily(r.Chain); led {
+		return ledCandidates(s, f, r)
+	}
+	for i := range len(destinationSets(policy.IPv4)) {
+		var shares []share
+		for _, f := range families {
+			shares = append(shares, share{f, destinationSets(f)[i], true})
+		}
+		all = append(all, chainRules(s, nil, shares)...)
+	}
+	if patterns := outputPatterns(r); len(patterns) > 0 {
+		for _, on := range [][]policy.Family{families, families[:1]} {
+			all = append(all, interfaceRules(s, patterns, on)...)
+		}
+	}
+	return all
+}
+
+// ledCandidates are those of a chain that a map leads to, with the address or the map of addresses that is in r.
+func ledCandidates(s policy.Settings, f policy.Family, r nfnl.Rule) (all []nfnl.Rule) {
+	match := isFamily(f)
+	for _, verdict := range []piece{giveBack(), drop()} {
+		all = append(all, newRule(r.Chain, r.Comment, match, counter(), verdict))
+	}
+	all = append(all, newRule(r.Chain, localComment, match, addressType(unix.NFT_CMP_EQ, "local"), counter(), giveBack()))
+	all = append(all, sourcesRules(r.Chain, s, f)...)
+	all = append(all, portRules(s, r.Chain, r.Comment, []piece{match}, func(ports policy.PortRange) piece { return masquerade(s.RandomFully, ports) })...)
+	for _, expr := range r.Exprs {
+		if a, ok := netip.AddrFromSlice(nfnl.Loaded(expr)); ok {
+			all = append(all, translateRules(s, r.Chain, r.Comment, match, loadAddress(a), f)...)
+		}
+		if mask := nfnl.Masks(expr); len(mask) > 0 {
+			pool := poolPrefix(f) + strings.TrimPrefix(r.Chain, chainPrefix(f))
+			all = append(all, translateRules(s, r.Chain, r.Comment, match, bitsOf(f, mask, pool), f)...)
+		}
+	}
+	return all
 }
 
 // expressions names what a rule is made of, for one whose text is not known.

@@ -18,7 +18,13 @@ const (
 	localComment      = "ip-masq-agent: local traffic should not be subject to MASQUERADE"
 	countComment      = "ip-masq-agent: counts what is masqueraded"
 	masqueradeComment = "ip-masq-agent: outbound traffic should be subject to MASQUERADE (this match must come after cluster-local CIDR matches)"
+	verdictsComment   = "ip-masq-agent: destinations that keep their address or get a chosen one"
+	interfaceComment  = "ip-masq-agent: leaves through an interface whose traffic is not masqueraded"
+	sourcesComment    = "ip-masq-agent: source addresses that pods chose"
+	egressComment     = "ip-masq-agent: egress from "
+	dropComment       = "ip-masq-agent: the node has no source address for these destinations"
 	podsRootComment   = "ip-masq-agent: pods"
+	nodeRootComment   = "ip-masq-agent: what is no pod's"
 	allRootComment    = "ip-masq-agent: all sources"
 )
 
@@ -43,30 +49,49 @@ func newRule(chain, comment string, pieces ...piece) nfnl.Rule {
 	return r
 }
 
-// rootRule leads a family's traffic from the base chain into the shared chain. It goes there, so that the verdict of the
-// shared chain is final.
-func rootRule(s policy.Settings, f policy.Family) nfnl.Rule {
+// rootRules lead a family's traffic from the base chain into the shared chain. They go there, so that the verdict of the
+// shared chain is final, and what comes to the second is no pod's.
+func rootRules(s policy.Settings, f policy.Family) []nfnl.Rule {
 	if s.Sources == policy.SourcesAll {
-		return newRule(baseChain, allRootComment, isFamily(f), addressType(unix.NFT_CMP_NEQ, "!= local"), goTo(s.Chain))
+		return []nfnl.Rule{newRule(baseChain, allRootComment, isFamily(f), addressType(unix.NFT_CMP_NEQ, "!= local"), goTo(s.Chain))}
 	}
-	return newRule(baseChain, podsRootComment, inSet(f, "saddr", podsSet(f)), goTo(s.Chain))
+	rules := []nfnl.Rule{newRule(baseChain, podsRootComment, inSet(f, "saddr", podsSet(f)), goTo(s.Chain))}
+	if s.NodeTraffic {
+		rules = append(rules, newRule(baseChain, nodeRootComment,
+			address(f, "saddr", "!= @"+optedOutSet(f), nfnl.LookUpNot(optedOutSet(f))), addressType(unix.NFT_CMP_NEQ, "!= local"), goTo(s.Chain)))
+	}
+	return rules
+}
+
+// share is what a family has in the shared chain.
+type share struct {
+	family       policy.Family
+	destinations string // the set or the map that is looked into
+	sources      bool   // pods may have chosen a source address
 }
 
 // chainRules are the rules of the shared chain. They do not depend on the destinations, which are in the sets. Where two families share
 // the chain, further rules tell their counts apart.
-func chainRules(s policy.Settings, families []policy.Family, keep map[policy.Family]string) []nfnl.Rule {
-	var rules, counts []nfnl.Rule
-	for _, f := range families {
-		rules = append(rules, keepRule(s, f, keep[f]))
-		if len(families) > 1 {
+func chainRules(s policy.Settings, interfaces policy.Interfaces, shares []share) []nfnl.Rule {
+	var lookUps, sources, counts []nfnl.Rule
+	var on []policy.Family
+	for _, of := range shares {
+		f := of.family
+		on = append(on, f)
+		lookUps = append(lookUps, lookUpRule(s, f, of.destinations))
+		if of.sources {
+			sources = append(sources, sourcesRules(s.Chain, s, f)...)
+		}
+		if len(shares) > 1 {
 			counts = append(counts, newRule(s.Chain, countComment, isFamily(f), counter()))
 		}
 	}
-	if len(families) > 1 {
+	rules := append(interfaceRules(s, interfaces, on), lookUps...)
+	if len(shares) > 1 {
 		rules = append(rules, localRule(s, isFamily(policy.IPv6))) // which leaves IPv4 to the next
 	}
 	rules = append(rules, localRule(s))
-	return slices.Concat(rules, counts, masqueradeRules(s))
+	return slices.Concat(rules, sources, counts, masqueradeRules(s))
 }
 
 // localRule keeps the address of what is bound for the node itself.
@@ -74,29 +99,43 @@ func localRule(s policy.Settings, match ...piece) nfnl.Rule {
 	return newRule(s.Chain, localComment, slices.Concat(match, []piece{addressType(unix.NFT_CMP_EQ, "local"), counter(), giveBack()})...)
 }
 
-// keepRule looks into one of the sets of destinations.
-func keepRule(s policy.Settings, f policy.Family, set string) nfnl.Rule {
-	return newRule(s.Chain, keepComment, inSet(f, "daddr", set), counter(), giveBack())
+// lookUpRule looks into one of the sets of destinations, or into one of the maps.
+func lookUpRule(s policy.Settings, f policy.Family, name string) nfnl.Rule {
+	if slices.Contains(verdictMaps(f), name) {
+		return newRule(s.Chain, verdictsComment, address(f, "daddr", "vmap @"+name, nfnl.LookUpVerdict(name)))
+	}
+	return newRule(s.Chain, keepComment, inSet(f, "daddr", name), counter(), giveBack())
 }
 
-// countOn lets a rule that looks into another set of destinations count on from the rule that it replaces.
-func countOn(r nfnl.Rule, former []nfnl.Rule) nfnl.Rule {
-	if r.Comment != keepComment {
+// countOn lets a rule count on from the one that it replaces: where another set of destinations is looked into, and where a group
+// has another address.
+func countOn(r nfnl.Rule, want, former []nfnl.Rule) nfnl.Rule {
+	if r.Comment != keepComment && !strings.HasPrefix(r.Comment, egressComment) {
 		return r
 	}
-	f, _ := familyOf(r)
-	for _, now := range former {
-		if of, ok := familyOf(now); !ok || of != f || now.Comment != keepComment {
-			continue
-		}
-		r.Exprs = slices.Clone(r.Exprs)
-		for i, e := range r.Exprs {
-			if nfnl.ExprName(e) == "counter" {
-				r.Exprs[i] = nfnl.CountOn(nfnl.Counted(now))
-			}
+	same := alike(r, former)
+	i := slices.IndexFunc(alike(r, want), func(w nfnl.Rule) bool { return nfnl.SameExprs(r.Exprs, w.Exprs) })
+	if i < 0 || len(same) != len(alike(r, want)) {
+		return r
+	}
+	r.Exprs = slices.Clone(r.Exprs)
+	for j, e := range r.Exprs {
+		if nfnl.ExprName(e) == "counter" {
+			r.Exprs[j] = nfnl.CountOn(nfnl.Counted(same[i]))
 		}
 	}
 	return r
+}
+
+// alike returns the rules that have the comment and the family of r.
+func alike(r nfnl.Rule, rules []nfnl.Rule) (same []nfnl.Rule) {
+	family, ok := familyOf(r)
+	for _, other := range rules {
+		if f, is := familyOf(other); is == ok && f == family && other.Comment == r.Comment {
+			same = append(same, other)
+		}
+	}
+	return same
 }
 
 // portProtocols are those whose source port masquerading can choose.
@@ -105,24 +144,30 @@ var portProtocols = []struct {
 	number byte
 }{{"tcp", unix.IPPROTO_TCP}, {"udp", unix.IPPROTO_UDP}, {"sctp", unix.IPPROTO_SCTP}}
 
-// masqueradeRules masquerade whatever comes to them. With port ranges each protocol chooses among them at random, in
-// proportion to their sizes, and protocols without ports fall through to the last rule.
+// masqueradeRules masquerade whatever comes to them.
 func masqueradeRules(s policy.Settings) []nfnl.Rule {
-	var rules []nfnl.Rule
+	return portRules(s, s.Chain, masqueradeComment, nil, func(ports policy.PortRange) piece { return masquerade(s.RandomFully, ports) })
+}
+
+// portRules translate whatever comes to them. With port ranges each protocol chooses among them at random, in
+// proportion to their sizes, and protocols without ports fall through to the last rule.
+func portRules(s policy.Settings, chain, comment string, match []piece, to func(policy.PortRange) piece) (rules []nfnl.Rule) {
+	forPorts(s.ToPorts, func(more []piece, ports policy.PortRange) {
+		rules = append(rules, newRule(chain, comment, slices.Concat(match, more, []piece{counter(), to(ports)})...))
+	})
+	return rules
+}
+
+// forPorts visits the ranges with what selects a packet for each, and at the end no range for what is left.
+func forPorts(ranges policy.PortRanges, visit func(match []piece, ports policy.PortRange)) {
 	for _, protocol := range portProtocols {
-		remaining := s.ToPorts.Size()
-		for _, ports := range s.ToPorts {
-			rules = append(rules, newRule(s.Chain, masqueradeComment,
-				l4proto(protocol.name, protocol.number), share(ports.Size(), remaining), counter(), masquerade(s.RandomFully, ports)))
+		remaining := ranges.Size()
+		for _, ports := range ranges {
+			visit([]piece{l4proto(protocol.name, protocol.number), portion(ports.Size(), remaining)}, ports)
 			remaining -= ports.Size()
 		}
 	}
-	return append(rules, lastRule(s))
-}
-
-// lastRule ends the shared chain whatever the destinations are.
-func lastRule(s policy.Settings) nfnl.Rule {
-	return newRule(s.Chain, masqueradeComment, counter(), masquerade(s.RandomFully, policy.PortRange{}))
+	visit(nil, policy.PortRange{})
 }
 
 // familyOf returns the family that a rule is for; ok is false for rules of both.
@@ -155,14 +200,35 @@ func isFamily(f policy.Family) piece {
 
 // inSet looks up a packet's source or destination address.
 func inSet(f policy.Family, field, set string) piece {
-	protocol, offset, size := "ip", map[string]uint32{"saddr": 12, "daddr": 16}, uint32(4)
+	return address(f, field, "@"+set, nfnl.LookUp(set))
+}
+
+// address does something with a packet's source or destination address.
+func address(f policy.Family, field, text string, what []byte) piece {
+	offset, size := map[string]uint32{"saddr": 12, "daddr": 16}, uint32(4)
 	if f == policy.IPv6 {
-		protocol, offset, size = "ip6", map[string]uint32{"saddr": 8, "daddr": 24}, 16
+		offset, size = map[string]uint32{"saddr": 8, "daddr": 24}, 16
 	}
 	p := isFamily(f)
-	p.text = fmt.Sprintf("%s %s @%s", protocol, field, set)
-	p.exprs = append(p.exprs, nfnl.LoadNetwork(offset[field], size), nfnl.LookUp(set))
+	p.text = fmt.Sprintf("%s %s %s", protocolOf(f), field, text)
+	p.exprs = append(p.exprs, nfnl.LoadNetwork(offset[field], size), what)
 	return p
+}
+
+// loadSource loads a packet's source address.
+func loadSource(f policy.Family) []byte {
+	if f == policy.IPv6 {
+		return nfnl.LoadNetwork(8, 16)
+	}
+	return nfnl.LoadNetwork(12, 4)
+}
+
+// protocolOf is nft's word for a family's header.
+func protocolOf(f policy.Family) string {
+	if f == policy.IPv6 {
+		return "ip6"
+	}
+	return "ip"
 }
 
 // addressType compares the type of the destination address with local, as iptables' addrtype match does.
@@ -175,8 +241,8 @@ func l4proto(name string, number byte) piece {
 	return part("meta l4proto "+name, nfnl.LoadMeta(unix.NFT_META_L4PROTO), nfnl.Compare(unix.NFT_CMP_EQ, []byte{number}))
 }
 
-// share matches size out of remaining packets.
-func share(size, remaining int) piece {
+// portion matches size out of remaining packets.
+func portion(size, remaining int) piece {
 	if size >= remaining {
 		return piece{}
 	}
@@ -188,6 +254,8 @@ func share(size, remaining int) piece {
 func counter() piece { return part("counter", nfnl.Count()) }
 
 func giveBack() piece { return part("return", nfnl.Return()) }
+
+func drop() piece { return part("drop", nfnl.Drop()) }
 
 func goTo(chain string) piece { return part("goto "+chain, nfnl.GoTo(chain)) }
 

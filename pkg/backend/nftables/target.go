@@ -14,7 +14,7 @@ import (
 // target is what our table should hold: a desired state in this backend's terms.
 type target struct {
 	sets   []set
-	chains []chain
+	chains []chain // the base chain, the shared chain, and those that maps lead to
 }
 
 // chain is a chain with its rules.
@@ -24,29 +24,45 @@ type chain struct {
 }
 
 // aim computes the target. It depends on what is there in three ways. An address with two owners stays with the one who has it.
-// Destinations that differ from those in use go into the second set where a set in use must not be changed. And with KeepChain, which is how a plugin speaks of one pod, a shared chain that is filled stays as it is, and so does all
+// Destinations that differ from those in use go into the second set where a set in use must not be changed. And with KeepChain, which is how a plugin speaks of one pod, a shared chain that is filled stays as it is, with all that it leads to, and so does all
 // of a family that the state does not speak of.
 func aim(want ruleset.State, got *reading, c changes) target {
 	var t target
-	keep := map[policy.Family]string{}
+	var shares []share
+	var led []chain
 	s := want.Settings
 	base := chain{Chain: nfnl.Chain{
 		Table: tableName, Name: baseChain,
 		Type: "nat", Hook: unix.NF_INET_POST_ROUTING, Priority: srcnat, Accept: true,
 	}}
 	for _, f := range families {
-		if table, on := tableOf(want, f); on {
-			sets := familySets(want, table, got, c)
-			keep[f] = sets[len(sets)-1].Name
-			t.sets = append(t.sets, sets...)
-			base.rules = append(base.rules, rootRule(s, f))
-		} else if want.KeepChain {
-			keep[f], _ = got.keepInUse(s, f)
-			t.sets = append(t.sets, got.setsOf(f)...)
+		table, on := tableOf(want, f)
+		switch {
+		case on:
+			t.sets = append(t.sets, podSets(want, table, got)...)
+			base.rules = append(base.rules, rootRules(s, f)...)
+		case want.KeepChain && got.has(f):
+			t.sets = append(t.sets, got.setsOf(f, holdsPods)...)
 			base.rules = append(base.rules, got.rootsOf(f)...)
+		default:
+			continue
 		}
+		if on && !stays(want, table, got) {
+			sets := policySets(want, table, got, c)
+			shares = append(shares, share{f, sets[len(sets)-1].Name, chosenSources(want.Settings, table)})
+			t.sets = append(t.sets, sets...)
+			if len(table.Groups) > 0 {
+				led = append(led, groupChains(s, table, chosenSources(s, table))...)
+			}
+			continue
+		}
+		name, _ := got.inUse(s, f, destinationSets(f))
+		shares = append(shares, share{f, name, got.looksUpSources(s, f)})
+		t.sets = append(t.sets, got.setsOf(f, func(name string) bool { return !holdsPods(name) })...)
+		led = append(led, got.chainsOf(f)...)
 	}
-	t.chains = []chain{base, {Chain: nfnl.Chain{Table: tableName, Name: s.Chain}, rules: sharedRules(want, got, keep)}}
+	shared := chain{Chain: nfnl.Chain{Table: tableName, Name: s.Chain}, rules: sharedRules(want, got, shares)}
+	t.chains = append([]chain{base, shared}, led...)
 	return t
 }
 
@@ -59,40 +75,61 @@ func tableOf(want ruleset.State, f policy.Family) (ruleset.Table, bool) {
 	return ruleset.Table{}, false
 }
 
+// stays reports whether what the policy says about a family is left as it is, whoever wrote it.
+func stays(want ruleset.State, table ruleset.Table, got *reading) bool {
+	s, f := want.Settings, table.Family
+	return want.KeepChain && got.chainState(s, f) == backend.ChainFilled && (got.looksUpSources(s, f) || !translates(table))
+}
+
+// chosenSources reports whether pods have, or may get, a source address that they chose.
+func chosenSources(s policy.Settings, table ruleset.Table) bool {
+	return s.PodAnnotations.Allows(policy.SourceAddressesAnnotation) || translates(table)
+}
+
+func translates(table ruleset.Table) bool {
+	return slices.ContainsFunc(table.Pods, func(p ruleset.Pod) bool { return p.Translated.IsValid() })
+}
+
 // srcnat is the priority that nft calls by that name (NF_IP_PRI_NAT_SRC).
 const srcnat = 100
 
-// familySets returns the set of destinations last.
-func familySets(want ruleset.State, table ruleset.Table, got *reading, c changes) []set {
-	f := table.Family
-	name, inUse := got.keepInUse(want.Settings, f)
-	members := got.sets[name].members
-	if !want.KeepChain || got.chainState(want.Settings, f) != backend.ChainFilled {
-		folded := fold(f, table.Destinations, want.Settings.Sources == policy.SourcesPods)
-		if inUse && c == SecondSet && !slices.Equal(folded, members) {
-			name = otherOf(keepSets(f), name)
+// podSets are those that hold pods.
+func podSets(want ruleset.State, table ruleset.Table, got *reading) (sets []set) {
+	s, f := want.Settings, table.Family
+	if s.Sources == policy.SourcesPods {
+		pods := set{Set: setOf(podsSet(f), f)}
+		pods.members = claim(table.Pods, got.sets[pods.Name].members)
+		sets = append(sets, pods)
+		if s.NodeTraffic {
+			sets = append(sets, set{setOf(optedOutSet(f), f), optedOutMembers(table.OptedOut)})
 		}
-		members = folded
 	}
-	keep := set{setOf(name, f), members}
-	if want.Settings.Sources == policy.SourcesAll {
-		return []set{keep}
+	if chosenSources(s, table) || stays(want, table, got) && got.looksUpSources(s, f) {
+		sources := set{Set: setOf(sourcesMap(f), f)}
+		sources.members = claimSources(table.Pods, got.sets[podsSet(f)].members)
+		sets = append(sets, sources)
 	}
-	pods := set{Set: setOf(podsSet(f), f)}
-	pods.members = claim(table.Pods, got.sets[pods.Name].members)
-	return []set{pods, keep}
+	return sets
 }
 
-// setOf describes one of our sets.
-func setOf(name string, f policy.Family) nfnl.Set {
-	s := nfnl.Set{Table: tableName, Name: name, Key: nfnl.IPv4Addr, Comment: "pods behind the policy"}
-	if f == policy.IPv6 {
-		s.Key = nfnl.IPv6Addr
+// policySets are those that hold what the policy says, the set or map of destinations last.
+func policySets(want ruleset.State, table ruleset.Table, got *reading, c changes) []set {
+	f := table.Family
+	names, keepMulticast := keepSets(f), want.Settings.Sources == policy.SourcesPods
+	if len(table.Groups) > 0 {
+		names = verdictMaps(f)
 	}
-	if slices.Contains(keepSets(f), name) {
-		s.Interval, s.Comment = true, "destinations that see the pod's own address; keep and keep.b take turns where a change fills a new set"
+	name, inUse := got.inUse(want.Settings, f, names)
+	var members []member
+	if len(table.Groups) > 0 {
+		members = foldTo(f, table.Destinations, keepMulticast, values(table))
+	} else {
+		members = fold(f, table.Destinations, keepMulticast)
 	}
-	return s
+	if inUse && c == SecondSet && !slices.Equal(members, got.sets[name].members) {
+		name = otherOf(names, name)
+	}
+	return append(poolsOf(table), set{setOf(name, f), members})
 }
 
 // otherOf returns the other one of two names.
@@ -104,19 +141,14 @@ func otherOf(names []string, name string) string {
 }
 
 // sharedRules leaves a chain alone that is filled for all families, whoever wrote what is in it.
-func sharedRules(want ruleset.State, got *reading, keep map[policy.Family]string) []nfnl.Rule {
-	var on []policy.Family
-	filled := true
-	for _, f := range families {
-		if _, wanted := tableOf(want, f); wanted {
-			on = append(on, f)
-			filled = filled && got.chainState(want.Settings, f) == backend.ChainFilled
-		} else if want.KeepChain && got.has(f) {
-			on = append(on, f)
+func sharedRules(want ruleset.State, got *reading, shares []share) []nfnl.Rule {
+	for _, table := range want.Tables {
+		if !stays(want, table, got) {
+			return chainRules(want.Settings, want.OutputInterfaces, shares)
 		}
 	}
-	if want.KeepChain && filled {
-		return got.rules[want.Settings.Chain]
+	if !want.KeepChain {
+		return chainRules(want.Settings, want.OutputInterfaces, shares)
 	}
-	return chainRules(want.Settings, on, keep)
+	return got.rules[want.Settings.Chain]
 }

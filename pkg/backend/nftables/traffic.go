@@ -3,20 +3,21 @@ package nftables
 import (
 	"context"
 	"fmt"
-	"slices"
+	"hash/fnv"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// Traffic reads the shared chain, whose rules are few whatever the number of destinations and pods. What keeps the address is one
-// counter per family: where destinations move to another set, its rule counts on, and is another rule.
+// Traffic reads the rules, which are few whatever the number of destinations and pods. What keeps the address is one
+// counter per family: where destinations move to another set, its rule counts on, and is another rule. The chains that a map
+// leads to have counters of their own, which go with the chain.
 func (b *Backend) Traffic(ctx context.Context, s policy.Settings, families ...policy.Family) ([]backend.Traffic, error) {
 	var rules []nfnl.Rule
 	err := session(ctx, func(c *nfnl.Conn) error {
 		return again(ctx, func() (err error) {
-			rules, err = c.ChainRules(tableName, s.Chain)
+			rules, err = c.Rules(tableName)
 			return err
 		})
 	})
@@ -25,35 +26,58 @@ func (b *Backend) Traffic(ctx context.Context, s policy.Settings, families ...po
 	}
 	var all []backend.Traffic
 	for _, f := range families {
-		for i, verdict := range verdicts {
-			t := backend.Traffic{Rule: uint64(f)<<1 | uint64(i), Family: f, Verdict: verdict}
-			for _, r := range rules {
-				if decides(r, f, verdict, len(families)) {
-					packets, bytes := nfnl.Counted(r)
-					t.Packets, t.Bytes = t.Packets+packets, t.Bytes+bytes
-				}
-			}
-			all = append(all, t)
-		}
+		all = append(all, trafficOf(s, f, len(families), rules)...)
 	}
 	return all, nil
 }
 
-var verdicts = []policy.Verdict{policy.Keep, policy.Masquerade}
-
-// decides reports whether a rule's counter is about a family and a verdict. In a chain of both families the rules that masquerade
-// count both, and there are others that count each; the rule for the node's own addresses gets to see IPv4 alone.
-func decides(r nfnl.Rule, f policy.Family, verdict policy.Verdict, families int) bool {
-	of := []string{keepComment, localComment}
-	if verdict == policy.Masquerade {
-		of = []string{masqueradeComment}
-		if families > 1 {
-			of = []string{countComment}
+// trafficOf adds up the rules that are alike, chain by chain. What the shared chain says of a family is there also where there is no such
+// rule, so that whoever reads it sees the count begin.
+func trafficOf(s policy.Settings, f policy.Family, families int, rules []nfnl.Rule) (all []backend.Traffic) {
+	at := map[uint64]int{}
+	entry := func(chain, comment string, verdict policy.Verdict) *backend.Traffic {
+		id := counterID(chain, comment, f)
+		if _, known := at[id]; !known {
+			at[id] = len(all)
+			all = append(all, backend.Traffic{Rule: id, Family: f, Verdict: verdict})
 		}
+		return &all[at[id]]
 	}
-	if !slices.Contains(of, r.Comment) {
-		return false
+	entry(s.Chain, keepComment, policy.Keep)
+	for _, r := range rules {
+		verdict := decides(s, r, f, families)
+		if verdict == "" {
+			continue
+		}
+		packets, bytes := nfnl.Counted(r)
+		t := entry(r.Chain, r.Comment, verdict)
+		t.Packets, t.Bytes = t.Packets+packets, t.Bytes+bytes
 	}
+	return all
+}
+
+// counterID is the same for all rules that are alike.
+func counterID(chain, comment string, f policy.Family) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(chain + "\n" + comment + "\n" + f.String()))
+	return h.Sum64()
+}
+
+// decides returns the verdict that a rule's counter counts in a family. In a shared chain of both families the rules that masquerade
+// count both, and there are others that count each; the rule for the node's own addresses gets to see IPv4 alone.
+func decides(s policy.Settings, r nfnl.Rule, f policy.Family, families int) policy.Verdict {
 	is, ok := familyOf(r)
-	return is == f || !ok && (families == 1 || f == policy.IPv4)
+	if r.Chain != s.Chain && !isLed(r.Chain) || ok && is != f {
+		return ""
+	}
+	verdict := verdictOf(r)
+	switch {
+	case ok && r.Comment == countComment:
+		return policy.Masquerade
+	case ok || families == 1:
+		return verdict
+	case verdict == policy.Keep && f == policy.IPv4:
+		return verdict
+	}
+	return ""
 }

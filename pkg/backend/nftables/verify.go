@@ -3,6 +3,7 @@ package nftables
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
@@ -21,7 +22,7 @@ func (b *Backend) Verify(ctx context.Context, want ruleset.State) error {
 		if missing := firstMissing(want.Settings, want.Tables, rules); missing != nil {
 			return missing
 		}
-		return verifyPods(c, want.Tables)
+		return verifyPods(c, want.Settings, want.Tables)
 	})
 }
 
@@ -30,11 +31,16 @@ func (b *Backend) Verify(ctx context.Context, want ruleset.State) error {
 func firstMissing(s policy.Settings, tables []ruleset.Table, got map[string][]nfnl.Rule) error {
 	for _, table := range tables {
 		f := table.Family
-		if want := rootRule(s, f); !hasRule(got[baseChain], want) {
-			return missing(backend.PartRoot, f, "%q in chain %s", want.Text, baseChain)
+		for _, want := range rootRules(s, f) {
+			if !hasRule(got[baseChain], want) {
+				return missing(backend.PartRoot, f, "%q in chain %s", want.Text, baseChain)
+			}
 		}
 		if rules := got[s.Chain]; chainState(s, f, len(rules) > 0, rules) != backend.ChainFilled {
 			return missing(backend.PartChain, f, "%s is empty or not there", s.Chain)
+		}
+		if translates(table) && !looksUpSources(got[s.Chain], f) {
+			return missing(backend.PartChain, f, "%s does not look for source addresses that pods chose", s.Chain)
 		}
 	}
 	return nil
@@ -45,18 +51,40 @@ func missing(part backend.Part, f policy.Family, format string, args ...any) err
 	return &backend.Missing{Part: part, Detail: fmt.Sprintf("%s of table inet %s (%s)", what, tableName, f)}
 }
 
-func verifyPods(c *nfnl.Conn, tables []ruleset.Table) error {
+// verifyPods looks for the pods, for the source addresses that they chose, and for those that opted out where that is a set.
+func verifyPods(c *nfnl.Conn, s policy.Settings, tables []ruleset.Table) error {
 	for _, table := range tables {
-		name := podsSet(table.Family)
+		f := table.Family
 		for _, pod := range table.Pods {
-			_, found, err := c.Element(tableName, name, pod.Address)
-			if err != nil {
-				return err
+			if s.Sources == policy.SourcesPods {
+				if err := verifyElement(c, f, podsSet(f), pod.Address, ""); err != nil {
+					return err
+				}
 			}
-			if !found {
-				return missing(backend.PartPod, table.Family, "%s in set %s", pod.Address, name)
+			if pod.Translated.IsValid() {
+				if err := verifyElement(c, f, sourcesMap(f), pod.Address, pod.Translated.String()); err != nil {
+					return err
+				}
 			}
 		}
+		for _, address := range table.OptedOut {
+			if err := verifyElement(c, f, optedOutSet(f), address, ""); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func verifyElement(c *nfnl.Conn, f policy.Family, set string, address netip.Addr, value string) error {
+	e, found, err := c.Element(tableName, set, address)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return missing(backend.PartPod, f, "%s in set %s", address, set)
+	case e.Value != value:
+		return missing(backend.PartPod, f, "%s : %s in map %s, which has %s for it", address, value, set, e.Value)
 	}
 	return nil
 }
