@@ -34,6 +34,12 @@ func steps(page string) (out []step) {
 		if m := directive.FindStringSubmatch(lines[i]); m != nil {
 			out = append(out, step{line: i + 1, what: m[1], text: m[2]})
 		}
+		if isIndented(lines, i) {
+			begin := i
+			for ; i+1 < len(lines) && (strings.HasPrefix(lines[i+1], "    ") || lines[i+1] == "" && isIndented(lines, i+2)); i++ {
+			}
+			out = append(out, step{line: begin + 1, what: "block", block: block{lines: lines[begin : i+1]}})
+		}
 		if !isFence(lines[i]) {
 			continue
 		}
@@ -47,6 +53,19 @@ func steps(page string) (out []step) {
 		out = append(out, step{line: begin + 1, what: "block", block: block{language: language, lines: lines[begin:i]}})
 	}
 	return out
+}
+
+// isIndented: code without a fence begins after an empty line. In a list, the same is a paragraph of an item.
+func isIndented(lines []string, i int) bool {
+	if i >= len(lines) || i == 0 || lines[i-1] != "" || !strings.HasPrefix(lines[i], "    ") {
+		return false
+	}
+	for before := i - 1; before >= 0; before-- {
+		if lines[before] != "" && !strings.HasPrefix(lines[before], "    ") {
+			return !strings.HasPrefix(lines[before], "- ") && !strings.HasPrefix(lines[before], "  ")
+		}
+	}
+	return true
 }
 
 // transcript splits a console block into its commands with what they print.

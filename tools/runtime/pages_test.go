@@ -88,7 +88,7 @@ func trimmed(lines []string) []string {
 // elsewhere tries commands for a cluster as those of the README. A page without a node has them tried in a checkout.
 func (p *page) elsewhere(t *testing.T, s step) {
 	t.Helper()
-	if s.block.language != "sh" {
+	if s.block.language != "sh" && (s.block.language != "" || s.block.isData()) {
 		return
 	}
 	if p.node == nil {
@@ -160,12 +160,12 @@ func plainNetwork(t *testing.T) []byte {
 // TestPageFormat: what the form of the pages means.
 func TestPageFormat(t *testing.T) {
 	t.Parallel()
-	text := "# T\n<!-- node -->\n<!-- run: a b -->\n\n```console\n$ one\nx\n...\nz\n$ two\nold\n```\n\n```sh\nkubectl get pods\n```\n"
+	text := "# T\n<!-- node -->\n<!-- run: a b -->\n\n```console\n$ one\nx\n...\nz\n$ two\nold\n```\n\n```sh\nkubectl get pods\n```\n\n    make x\n    make y\n\ntext\n    no\n"
 	var got []string
 	for _, s := range steps(text) {
 		got = append(got, s.what+" "+s.text+"|"+strings.Join(s.shown, ",")+"|"+strings.Join(s.block.lines, ","))
 	}
-	want := []string{"node ||", "run a b||", "console one|x,...,z|", "console two|old|", "block ||kubectl get pods"}
+	want := []string{"node ||", "run a b||", "console one|x,...,z|", "console two|old|", "block ||kubectl get pods", "block ||    make x,    make y"}
 	if !slices.Equal(got, want) {
 		t.Errorf("steps %q, want %q", got, want)
 	}

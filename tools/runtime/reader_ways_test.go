@@ -93,6 +93,16 @@ func (r *reader) plan(t *testing.T, command string) {
 	r.here(t, strings.Replace(command, "make ", "make -n ", 1))
 }
 
+// inContainer runs the command that kubectl exec is given.
+func (r *reader) inContainer(t *testing.T, command string) {
+	t.Helper()
+	_, inside, found := strings.Cut(command, " -- /")
+	if !found {
+		t.Fatalf("%s: want -- and the program's path in the image", command)
+	}
+	r.onNode(t, inside)
+}
+
 func (r *reader) leaveOut(*testing.T, string) {}
 
 func (r *reader) unknown(t *testing.T, command string) {

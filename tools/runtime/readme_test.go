@@ -24,13 +24,14 @@ type way struct {
 // ways: the first that matches is taken. What nothing says otherwise of is run on the node by a shell.
 func ways() []way {
 	return []way{
-		{`make (image|demo|test|check|bench)\b`, "make -n: others run it", (*reader).plan},
+		{`make (image|demo|test|check|bench|kernels|userlands)\b`, "make -n: others run it", (*reader).plan},
 		{`make `, "in a copy of the checkout, and on this machine, since the node has no compiler", (*reader).here},
 		{`kubectl create `, "--dry-run=client", (*reader).dryRun},
 		{`kubectl label nodes? `, "--local, on a node that is a file; a server's part is in the tests of the manifests", (*reader).label},
 		{`kubectl (apply|delete) -k `, "rendered; a server's part is in the tests of the manifests", (*reader).kustomize},
 		{`kubectl (apply|delete) -f `, "decoded; a server's part is in the tests of the manifests", (*reader).manifest},
 		{`kubectl .*(rollout|get|logs|wait|describe) `, "needs a cluster, and changes nothing: left out", (*reader).leaveOut},
+		{`kubectl .*exec ds/ip-masq-agent `, "its command, on the node; in a container of the manifest it is in TestConfigMapKey", (*reader).inContainer},
 		{`kubectl `, "no way is known", (*reader).unknown},
 		{`helm (install|upgrade) `, "helm template", (*reader).template},
 		{`helm (uninstall|repo|status) `, "needs a cluster: left out", (*reader).leaveOut},
