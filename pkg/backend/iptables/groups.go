@@ -26,33 +26,42 @@ func groupRules(s policy.Settings, table ruleset.Table, g ruleset.Group) []rule 
 	return append(rules, portRules(s, nil, comment(missingComment(g.Number)), masquerade(s))...)
 }
 
-// lowBits is an address of zeros that ends with a number below 256.
-func lowBits(family policy.Family, n int) netip.Addr {
-	bytes := make([]byte, family.Bits()/8)
-	bytes[len(bytes)-1] = byte(n)
-	address, _ := netip.AddrFromSlice(bytes)
-	return address
-}
-
 func missingComment(number int) string {
 	return groupName(number) + ", whose source addresses this node lacks"
 }
 
-// poolRules give every source the address that policy.Choose says, by the last bits of its own, which -s can compare with a mask
-// that begins with zeros. The last address takes what no rule before has taken. Rules of one address cannot be combined: two
-// sources of one address whose bits differ in one place alone would have to be a multiple of the pool's size apart, and that is a
-// power of two only where each address has one rule.
+// poolRules give every source the address that policy.Choose says, by the last bits of its own. The last address takes what no
+// rule before has taken. Rules of one address cannot be combined: two sources of one address whose bits differ in one place alone
+// would have to be a multiple of the pool's size apart, and that is a power of two only where each address has one rule.
+//
+// -s compares any bits, but iptables-nft 1.8.7 (Debian 11, Ubuntu 22.04) compares none where a mask begins with eight zeros, and
+// the kernel refuses the rule. So the mask has the first bit as well, and there are two rules, one for either half of the addresses.
 func poolRules(s policy.Settings, family policy.Family, g ruleset.Group) (rules []rule) {
 	last := g.Addresses[len(g.Addresses)-1]
 	buckets := policy.Buckets(len(g.Addresses))
+	mask := bits(family, secondHalf, buckets-1).String()
 	for bucket := range buckets {
-		source := lowBits(family, bucket)
-		if address := policy.Choose(g.Addresses, source); address != last {
-			match := rule{"-s", source.String() + "/" + lowBits(family, buckets-1).String()}
+		address := policy.Choose(g.Addresses, bits(family, 0, bucket))
+		if address == last {
+			continue
+		}
+		for _, half := range []byte{0, secondHalf} {
+			match := rule{"-s", bits(family, half, bucket).String() + "/" + mask}
 			rules = append(rules, portRules(s, match, comment(groupName(g.Number)), translate(s, address))...)
 		}
 	}
 	return append(rules, portRules(s, nil, comment(groupName(g.Number)), translate(s, last))...)
+}
+
+// secondHalf is the first byte of the second half of all addresses.
+const secondHalf = 0x80
+
+// bits is an address of zeros but for its first and its last byte.
+func bits(family policy.Family, first byte, last int) netip.Addr {
+	bytes := make([]byte, family.Bits()/8)
+	bytes[0], bytes[len(bytes)-1] = first, byte(last)
+	address, _ := netip.AddrFromSlice(bytes)
+	return address
 }
 
 // translate is the target for an address that the policy chose. With ports, IPv6 wants the address in brackets.
