@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 	"github.com/ip-masq/ip-masq-cni/pkg/status"
 )
 
@@ -54,6 +55,17 @@ func (f inForce) prefixes() []status.Prefix {
 	places := f.config.Locations()
 	for i := range all {
 		if at, found := places[all[i].Prefix]; found {
+			all[i].File, all[i].Line = &at.File, &at.Line
+		}
+	}
+	return all
+}
+
+// egress are the policy's groups as they are on the node, with their places.
+func (f inForce) egress(groups []ruleset.Egress) []status.Egress {
+	all := status.EgressOf(f.policy, groups)
+	for i := range all {
+		if at, found := f.config.LocateGroup(all[i].Group); found {
 			all[i].File, all[i].Line = &at.File, &at.Line
 		}
 	}

@@ -55,7 +55,11 @@ func look(ctx context.Context, o Options, f inForce) status.Status {
 		}
 	}
 	view, err := n.Look(ctx, f.policy)
+	unknown(status.PartAddresses, view.EgressErr)
 	unknown(status.PartKernel, err)
+	if s.Egress = f.egress(view.Egress); view.EgressErr != nil {
+		s.Egress = nil
+	}
 	unknown(status.PartCounters, view.CountersErr)
 	s.Drift, s.Backend = view.Drift, backendOf(ctx, n, view.Decision)
 	for _, family := range f.policy.Settings.Families() {

@@ -72,3 +72,11 @@ func (c Config) LocateKey(key string) (Location, bool) {
 	at, found := m.deciding[key]
 	return location(at), found
 }
+
+// LocateGroup finds an egress group by its number, which counts from 1.
+func (c Config) LocateGroup(number int) (Location, bool) {
+	if c.origins == nil || number < 1 || number > len(c.origins.groups) {
+		return Location{}, false
+	}
+	return location(c.origins.groups[number-1].at), true
+}

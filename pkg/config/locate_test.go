@@ -47,7 +47,7 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-// TestLocateKeys: so are the keys of settings.
+// TestLocateKeys: so are the other parts, by key and by the number of a group.
 func TestLocateKeys(t *testing.T) {
 	dir := fileTree{
 		"ip-masq-a": "sources: pods\noutputInterfaces:\n- eth0\negress:\n- destinations:\n  - 203.0.113.0/24\n  sourceAddresses: [192.0.2.0/28]\n",
@@ -64,6 +64,11 @@ func TestLocateKeys(t *testing.T) {
 	} {
 		if got, found := c.LocateKey(key); got != want || found != (want.File != "") {
 			t.Errorf("%s: %+v, %t, want %+v", key, got, found, want)
+		}
+	}
+	for number, want := range []Location{{}, {a, 5, "egress[0]"}, {b, 4, "egress[0]"}, {}} {
+		if got, found := c.LocateGroup(number); got != want || found != (want.File != "") {
+			t.Errorf("group %d: %+v, %t, want %+v", number, got, found, want)
 		}
 	}
 	if got, found := c.Locate(netip.MustParsePrefix("203.0.113.0/24")); !found || got != (Location{a, 6, "egress[0].destinations"}) {

@@ -34,9 +34,9 @@ func (n *Node) Look(ctx context.Context, p policy.Policy) (View, error) {
 	if err != nil {
 		n.log.Warn("skipping attachment records that cannot be read", "error", err)
 	}
-	view := View{Attachments: records, Counters: map[policy.Family][]backend.Counter{}}
+	view := View{Attachments: records, Egress: []ruleset.Egress{}, Counters: map[policy.Family][]backend.Counter{}}
 	own := ruleset.Node{}
-	if own.Addresses, view.EgressErr = SourceAddresses(p, records); view.EgressErr == nil {
+	if own.Addresses, view.EgressErr = SourceAddresses(p, records); view.EgressErr == nil && len(p.Egress) > 0 {
 		view.Egress = ruleset.Build(p, nil, own).Egress()
 	}
 	var b backend.Backend

@@ -62,6 +62,7 @@ func Judge(s Status, own string) Checks {
 	j.config()
 	j.kernel()
 	j.pods()
+	j.egress()
 	j.conflicts()
 	j.forwarding()
 	j.conntrack()

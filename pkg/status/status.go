@@ -6,6 +6,7 @@
 package status
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/conflicts"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/portbudget"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
 // APIVersion is that of every document. It changes with every change that a program could misread; keys may be added.
@@ -26,7 +28,8 @@ type Status struct {
 	Backend    Backend              `json:"backend"`
 	Config     Config               `json:"config"`
 	Policy     Policy               `json:"policy"`
-	Drift      []backend.Drift      `json:"drift"` // null where the kernel could not be compared
+	Egress     []Egress             `json:"egress"` // null where the node's addresses could not be read
+	Drift      []backend.Drift      `json:"drift"`  // null where the kernel could not be compared
 	Plugin     Plugin               `json:"plugin"`
 	Pods       Pods                 `json:"pods"`
 	Conflicts  []conflicts.Conflict `json:"conflicts"`
@@ -131,8 +134,34 @@ type Prefix struct {
 	Family  policy.Family  `json:"family"`
 	Prefix  netip.Prefix   `json:"prefix"`
 	Verdict policy.Verdict `json:"verdict"`
-	File    *string        `json:"file"` // where it is from; null for a default, and in a persisted policy
+	Group   *int           `json:"group"` // the egress group that translates, null for other verdicts
+	File    *string        `json:"file"`  // where it is from; null for a default, and in a persisted policy
 	Line    *int           `json:"line"`
+}
+
+// Egress is an egress group of the policy, and what this node has for it.
+type Egress struct {
+	Group           int                `json:"group"` // counted from 1
+	Destinations    []netip.Prefix     `json:"destinations"`
+	SourceAddresses []netip.Prefix     `json:"sourceAddresses"`
+	WhenMissing     policy.WhenMissing `json:"whenMissing"`
+	Addresses       []netip.Addr       `json:"addresses"` // those of the node, of which a connection gets one
+	Missing         []policy.Family    `json:"missing"`   // families with destinations, of which the node has no address: whenMissing holds
+	File            *string            `json:"file"`
+	Line            *int               `json:"line"`
+}
+
+// EgressOf describes the groups of a policy by what a node has for them.
+func EgressOf(p policy.Policy, groups []ruleset.Egress) []Egress {
+	all := make([]Egress, 0, len(groups))
+	for _, g := range groups {
+		group := p.Egress[g.Group-1]
+		all = append(all, Egress{
+			Group: g.Group, Destinations: group.Destinations, SourceAddresses: group.SourceAddresses,
+			WhenMissing: cmp.Or(group.WhenMissing, policy.MissingMasquerade), Addresses: g.Addresses, Missing: g.Missing,
+		})
+	}
+	return all
 }
 
 // Plugin is the CNI plugin as the container runtime would start it.
@@ -219,6 +248,7 @@ type Unknown struct {
 // The parts of Unknown.
 const (
 	PartKernel    = "kernel"
+	PartAddresses = "addresses"
 	PartCounters  = "counters"
 	PartRecords   = "records"
 	PartRuntime   = "runtime"
@@ -238,7 +268,11 @@ func Prefixes(p policy.Policy) []Prefix {
 	all := []Prefix{}
 	for _, f := range p.Settings.Families() {
 		for _, d := range p.Destinations(f) {
-			all = append(all, Prefix{Family: f, Prefix: d.Prefix, Verdict: d.Verdict})
+			prefix := Prefix{Family: f, Prefix: d.Prefix, Verdict: d.Verdict}
+			if d.Group > 0 {
+				prefix.Group = &d.Group
+			}
+			all = append(all, prefix)
 		}
 		everything := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		if f == policy.IPv6 {

@@ -10,6 +10,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/conflicts"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/portbudget"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
 func to[T any](v T) *T { return &v }
@@ -63,6 +64,9 @@ func TestJudge(t *testing.T) {
 		"a kernel that is not read":   {func(s *Status) { s.Drift = nil }, "kernel-equal fail", 1},
 		"an uncovered pod":            {func(s *Status) { s.Pods.Uncovered = []Pod{{ContainerID: "a"}} }, "pods-covered fail", 1},
 		"a cache that is not read":    {func(s *Status) { s.Pods.Uncovered = nil }, "pods-covered fail", 1},
+		"source addresses":            {func(s *Status) { s.lacks(nil) }, "", 0},
+		"no source address":           {func(s *Status) { s.lacks([]policy.Family{policy.IPv4}) }, "egress-addresses warn", 3},
+		"addresses that are not read": {func(s *Status) { s.Egress, s.Unknown = nil, []Unknown{{PartAddresses, "no"}} }, "egress-addresses warn", 3},
 		"a conflict":                  {func(s *Status) { s.Conflicts = []conflicts.Conflict{{Owner: "x", Fix: "y"}} }, "no-conflicts warn", 3},
 		"conflicts that are not read": {func(s *Status) { s.Unknown = []Unknown{{PartConflicts, "no"}} }, "no-conflicts warn", 3},
 		"no forwarding":               {func(s *Status) { s.Node.IPForward[policy.IPv4] = false }, "ip-forward fail", 1},
@@ -88,6 +92,35 @@ func TestJudge(t *testing.T) {
 		}
 		if got := strings.Join(answers, ", "); got != c.want || checks.Exit() != c.exit {
 			t.Errorf("%s: %q, exit %d, want %q, %d", name, got, checks.Exit(), c.want, c.exit)
+		}
+	}
+}
+
+// lacks gives the policy an egress group, of which the node has no address of some families.
+func (s *Status) lacks(missing []policy.Family) {
+	s.Policy.Policy.Egress = []policy.Egress{{
+		Destinations:    []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")},
+		SourceAddresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28"), netip.MustParsePrefix("2001:db8::/64")},
+	}}
+	node := []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+	s.Policy.Prefixes = Prefixes(s.Policy.Policy)
+	s.Egress = EgressOf(s.Policy.Policy, []ruleset.Egress{{Group: 1, Addresses: node[:1-min(len(missing), 1)], Missing: missing}})
+}
+
+// TestEgressText: the group of a prefix, the node's addresses of the group, and what happens without any.
+func TestEgressText(t *testing.T) {
+	for want, missing := range map[string][]policy.Family{
+		"egress      group 1: 192.0.2.1\n": nil,
+		"egress      group 1: the node has no IPv4 and no IPv6 address in 192.0.2.0/28, 2001:db8::/64:\n              connections are masqueraded\n": {policy.IPv4, policy.IPv6},
+	} {
+		s := healthy()
+		s.lacks(missing)
+		var text strings.Builder
+		s.Print(&text, Style{Now: now})
+		for _, want := range []string{want, "translate   203.0.113.0/24 (group 1)\n"} {
+			if !strings.Contains(text.String(), want) {
+				t.Errorf("no %q in\n%s", want, text.String())
+			}
 		}
 	}
 }

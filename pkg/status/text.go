@@ -97,6 +97,7 @@ func (s Status) Print(to io.Writer, style Style) {
 	s.printDaemon(p)
 	s.printBackend(p)
 	s.printPolicy(p)
+	s.printEgress(p)
 	s.printDrift(p)
 	s.printPlugin(p)
 	s.printPods(p)
@@ -188,6 +189,9 @@ func (s Status) printPolicy(p page) {
 		name := prefix.Prefix.String()
 		if prefix.Prefix.Bits() == 0 {
 			name = "every other " + prefix.Family.String()
+		}
+		if prefix.Group != nil {
+			name += fmt.Sprintf(" (group %d)", *prefix.Group)
 		}
 		p.row("", "", "%-10s  %-20s%s%s", prefix.Verdict, name, s.counted(prefix), s.from(prefix.File, prefix.Line))
 	})
