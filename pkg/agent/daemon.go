@@ -70,6 +70,7 @@ type daemon struct {
 	endFlows  *background[flowChange]
 	conflicts *background[conflictSearch]
 	traffic   *background[struct{}]
+	memory    *background[struct{}]
 
 	ports        *portWatch
 	translations atomic.Pointer[translog.Logger] // nil: no log
@@ -138,6 +139,7 @@ func newDaemon(ctx context.Context, o Options, log *slog.Logger) *daemon {
 	d.conflicts = startBackground(ctx, reporter.search, newest)
 	ended := d.metrics.Counter("connections_ended_total")
 	d.endFlows = startBackground(ctx, func(ctx context.Context, c flowChange) { ended.Add(endFlows(ctx, n, c, log)) }, flowChange.join)
+	d.memory = startBackground(ctx, new(memory).giveBack, newest)
 	d.traffic = startBackground(ctx, func(ctx context.Context, _ struct{}) { d.metrics.sampleTraffic(ctx) }, newest)
 	return d
 }
@@ -208,6 +210,7 @@ func (d *daemon) sync(ctx context.Context, reason string) outcome {
 	d.tellRefusals()
 	d.health.Set(errors.Join(configErr, err))
 	d.health.Turned(2*o.interval + 2*syncTime)
+	d.memory.submit(struct{}{})
 	if err == nil {
 		d.afterwards(inForce, result)
 	}

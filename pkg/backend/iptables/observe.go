@@ -94,9 +94,9 @@ func isUnreadable(rules []rule) bool { return len(rules) == 1 && slices.Equal(ru
 
 // parseChains reads the output of -S. Lines that are no rule of a chain, or that cannot be split, are skipped.
 func parseChains(out string) chains {
-	got := chains{}
+	got, lines := chains{}, newSplitter()
 	for line := range strings.Lines(out) {
-		args, err := split(strings.TrimSpace(line))
+		args, err := lines.split(strings.TrimSpace(line))
 		if err != nil || len(args) < 2 {
 			continue
 		}

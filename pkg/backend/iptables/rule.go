@@ -50,38 +50,50 @@ var escaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`, `'`, `\'`)
 
 var errUnbalanced = errors.New("unbalanced quotes")
 
+// splitter splits lines into words and keeps one copy of each word: ten thousand rules of a chain differ in one.
+type splitter struct {
+	known map[string]string
+	word  []byte
+	args  []string
+}
+
+func newSplitter() *splitter { return &splitter{known: map[string]string{}} }
+
 // split is the reverse of quote for a whole line.
-func split(line string) ([]string, error) {
-	var args []string
-	var word strings.Builder
+func (s *splitter) split(line string) ([]string, error) {
+	s.word, s.args = s.word[:0], s.args[:0]
 	quoted, inWord := false, false
 	for i := 0; i < len(line); i++ {
 		switch c := line[i]; {
 		case c == '\\' && i+1 < len(line):
 			i++
-			word.WriteByte(line[i])
-			inWord = true
+			s.word, inWord = append(s.word, line[i]), true
 		case c == '"':
-			quoted = !quoted
-			inWord = true
+			quoted, inWord = !quoted, true
 		case c == ' ' && !quoted:
-			if inWord {
-				args = append(args, word.String())
-			}
-			word.Reset()
+			s.endWord(inWord)
 			inWord = false
 		default:
-			word.WriteByte(c)
-			inWord = true
+			s.word, inWord = append(s.word, c), true
 		}
 	}
-	if inWord {
-		args = append(args, word.String())
-	}
+	s.endWord(inWord)
 	if quoted {
 		return nil, errUnbalanced
 	}
-	return args, nil
+	return slices.Clone(s.args), nil
+}
+
+func (s *splitter) endWord(inWord bool) {
+	if inWord {
+		word, known := s.known[string(s.word)]
+		if !known {
+			word = string(s.word)
+			s.known[word] = word
+		}
+		s.args = append(s.args, word)
+	}
+	s.word = s.word[:0]
 }
 
 // matches names the extensions by which a rule selects packets, but for the comment.
