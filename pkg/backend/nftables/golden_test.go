@@ -197,17 +197,45 @@ func TestMendsTable(t *testing.T) {
 			"add set inet ip-masq-agent keep4 { type ipv6_addr; }; " +
 			"add chain inet ip-masq-agent postrouting { type filter hook postrouting priority 0; }",
 	} {
-		t.Run(script, func(t *testing.T) {
-			n := newNode(t)
-			n.sync(goldenStates["dual-stack"]())
-			n.Run(t, "nft", script)
-			if got, err := n.observe(); err == nil && len(New().Diff(got, goldenStates["dual-stack"]())) == 0 {
-				t.Error("Diff tells nothing")
-			}
-			n.sync(goldenStates["dual-stack"]())
-			n.holds(golden(t, "dual-stack"))
-		})
+		t.Run(script, func(t *testing.T) { mends(t, "dual-stack", script) })
 	}
+	for _, test := range [][2]string{
+		{"egress", "flush chain inet ip-masq-agent egress4/keep"},
+		{"egress", "flush chain inet ip-masq-agent egress4/192.0.2.0/28"},
+		{"egress", "insert rule inet ip-masq-agent egress6/fd00__/8/drop accept"},
+		{"egress", "flush map inet ip-masq-agent verdicts4"},
+		{"egress", "flush map inet ip-masq-agent pool4/192.0.2.128/25"},
+		{"egress", "delete element inet ip-masq-agent verdicts4 { 10.77.0.0/16 }"},
+		{"egress", "delete element inet ip-masq-agent verdicts4 { 10.77.0.0/16 }; add element inet ip-masq-agent verdicts4 { 10.77.0.0/16 : goto egress4/keep }"},
+		{"egress", "delete element inet ip-masq-agent verdicts4 { 10.77.0.0/16 }; add element inet ip-masq-agent verdicts4 { 10.77.0.0/16 : jump egress4/192.0.2.0/28 }"},
+		{"egress", "delete element inet ip-masq-agent pool4/192.0.2.128/25 { 0.0.0.3 }; add element inet ip-masq-agent pool4/192.0.2.128/25 { 0.0.0.3 : 192.0.2.7 }"},
+		{"egress", "add chain inet ip-masq-agent egress4/foreign; add element inet ip-masq-agent verdicts6 { 2001:db8:9::/48 : goto egress4/foreign }"},
+		{"egress", "flush chain inet ip-masq-agent IP-MASQ-AGENT; delete map inet ip-masq-agent verdicts4; " +
+			"add set inet ip-masq-agent verdicts4 { type ipv4_addr; flags interval; }"},
+		{"egress", "flush table inet ip-masq-agent"},
+		{"interfaces-dual-stack", "flush chain inet ip-masq-agent IP-MASQ-AGENT"},
+		{"node-traffic", "flush set inet ip-masq-agent optedout4"},
+		{"node-traffic", "add element inet ip-masq-agent optedout6 { fd00:244::99 }"},
+		{"node-traffic", "flush chain inet ip-masq-agent postrouting; add rule inet ip-masq-agent postrouting ip saddr @pods4 goto IP-MASQ-AGENT"},
+		{"chosen-sources", "flush map inet ip-masq-agent sources4"},
+		{"chosen-sources", "add element inet ip-masq-agent sources4 { 10.244.0.5 : 192.0.2.9 }"},
+		{"chosen-sources", "delete element inet ip-masq-agent sources4 { 10.244.0.6 }; add element inet ip-masq-agent sources4 { 10.244.0.6 : 192.0.2.10 }"},
+	} {
+		t.Run(test[0]+": "+test[1], func(t *testing.T) { mends(t, test[0], test[1]) })
+	}
+}
+
+// mends breaks one of the golden states, which Diff tells and Apply makes good.
+func mends(t *testing.T, state, script string) {
+	n := newNode(t)
+	want := goldenStates[state]()
+	n.sync(want)
+	n.Run(t, "nft", script)
+	if got, err := n.observe(); err == nil && len(New().Diff(got, want)) == 0 {
+		t.Error("Diff tells nothing")
+	}
+	n.sync(want)
+	n.holds(golden(t, state))
 }
 
 // node is a network namespace to work in.

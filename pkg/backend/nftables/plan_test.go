@@ -1,7 +1,9 @@
 package nftables
 
 import (
+	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -45,6 +47,16 @@ func TestPlan(t *testing.T) {
 	random := goldenStates["default"]()
 	random.Settings.RandomFully = false
 	dual := goldenStates["dual-stack"]()
+	egress := func(addresses string, groups ...string) ruleset.State {
+		p := policy.Default(policy.DefaultSettings())
+		p.NonMasquerade = prefixes("10.0.0.0/8")
+		for _, g := range groups {
+			to, from, _ := strings.Cut(g, " from ")
+			p.Egress = append(p.Egress, policy.Egress{Destinations: prefixes(to), SourceAddresses: prefixes(from)})
+		}
+		return ruleset.Build(p, nil, ruleset.Node{Addresses: addressesOf(addresses)})
+	}
+	const one, two = "20.0.0.0/8 from 192.0.2.0/28", "30.0.0.0/8 from 192.0.3.0/28"
 	for _, test := range []struct {
 		name      string
 		got       func() *reading
@@ -92,7 +104,65 @@ func TestPlan(t *testing.T) {
 			}
 		})
 	}
+	for _, test := range []struct {
+		name             string
+		got              func() *reading
+		want             ruleset.State
+		way              changes
+		fill, use, clean []string
+	}{
+		{"a group comes", of(egress("192.0.2.1 192.0.3.1", one)), egress("192.0.2.1 192.0.3.1", one, two), InPlace, []string{
+			"create chain egress4/192.0.3.0/28",
+			"add rule to egress4/192.0.3.0/28: meta nfproto ipv4 fib daddr type local counter return",
+			"add rule to egress4/192.0.3.0/28: meta nfproto ipv4 counter snat ip to 192.0.3.1 fully-random",
+			"add to set verdicts4",
+		}, nil, nil},
+		{"the groups have other numbers", of(egress("192.0.2.1 192.0.3.1", one, two)), egress("192.0.2.1 192.0.3.1", two, one), InPlace, nil, nil, nil},
+		{"a group goes", of(egress("192.0.2.1 192.0.3.1", one, two)), egress("192.0.2.1 192.0.3.1", two), InPlace, []string{
+			"delete from set verdicts4",
+		}, nil, []string{
+			"delete rule from egress4/192.0.2.0/28", "delete rule from egress4/192.0.2.0/28", "delete chain egress4/192.0.2.0/28",
+		}},
+		{"a group goes, with a second map", of(egress("192.0.2.1 192.0.3.1", one, two)), egress("192.0.2.1 192.0.3.1", two), SecondSet, []string{
+			"create set verdicts4.b", "add to set verdicts4.b",
+		}, []string{
+			"add rule to IP-MASQ-AGENT: ip daddr vmap @verdicts4.b", "delete rule from IP-MASQ-AGENT",
+		}, []string{
+			"delete rule from egress4/192.0.2.0/28", "delete rule from egress4/192.0.2.0/28",
+			"flush set verdicts4", "delete set verdicts4", "delete chain egress4/192.0.2.0/28",
+		}},
+		{"the node's address changes", of(egress("192.0.2.1 192.0.3.1", one, two)), egress("192.0.2.2 192.0.3.1", one, two), InPlace, nil, []string{
+			"add rule to egress4/192.0.2.0/28: meta nfproto ipv4 counter snat ip to 192.0.2.2 fully-random", "delete rule from egress4/192.0.2.0/28",
+		}, nil},
+		{"the node has one more address", of(egress("192.0.2.1", one)), egress("192.0.2.1 192.0.2.2", one), InPlace, []string{
+			"create set pool4/192.0.2.0/28", "add to set pool4/192.0.2.0/28",
+		}, []string{
+			"add rule to egress4/192.0.2.0/28: meta nfproto ipv4 counter snat ip to ip saddr & 0.0.0.1 map @pool4/192.0.2.0/28 fully-random",
+			"delete rule from egress4/192.0.2.0/28",
+		}, nil},
+		{"one address of a pool changes", of(egress("192.0.2.1 192.0.2.2", one)), egress("192.0.2.1 192.0.2.3", one), InPlace, []string{
+			"delete from set pool4/192.0.2.0/28", "add to set pool4/192.0.2.0/28",
+		}, nil, nil},
+		{"there are no groups any more", of(egress("192.0.2.1", one)), egress(""), InPlace, []string{
+			"create set keep4", "add to set keep4",
+		}, []string{
+			"add rule to IP-MASQ-AGENT: ip daddr @keep4 counter return", "delete rule from IP-MASQ-AGENT",
+		}, []string{
+			"delete rule from egress4/192.0.2.0/28", "delete rule from egress4/192.0.2.0/28", "delete rule from egress4/keep",
+			"flush set verdicts4", "delete set verdicts4", "delete chain egress4/192.0.2.0/28", "delete chain egress4/keep",
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := test.got()
+			p := plans(aim(test.want, got, test.way), got)
+			if diff := cmp.Diff([][]string{test.fill, test.use, test.clean}, [][]string{steps(p.fill), steps(p.use), steps(p.clean)}); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
 }
+
+func addressesOf(text string) []netip.Addr { return addresses(strings.Fields(text)...) }
 
 func steps(b *nfnl.Batch) []string { return append([]string(nil), b.Steps()...) }
 

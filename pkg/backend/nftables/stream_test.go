@@ -198,10 +198,15 @@ func (s *stream) watch(kept, masqueraded []netip.Addr) {
 	for _, a := range masqueraded {
 		s.want[a.As4()] = [4]byte{10, 99, 0, 1}
 	}
+	s.watchAll(append(kept, masqueraded...))
+}
+
+// watchAll sends to addresses that s.want has.
+func (s *stream) watchAll(to []netip.Addr) {
 	started := make(chan struct{})
 	go func() { s.done <- s.host.Corp.Do(func() error { return s.look(started) }) }()
 	<-started
-	go func() { s.done <- s.pod.Do(func() error { return s.send(append(kept, masqueraded...)) }) }()
+	go func() { s.done <- s.pod.Do(func() error { return s.send(to) }) }()
 	for s.seen.Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
