@@ -37,7 +37,7 @@ func (p Program) render(o Options, _ []string) error {
 	if err != nil {
 		return err
 	}
-	state := ruleset.Build(inForce, records, ruleset.Node{Addresses: addresses})
+	state := ruleset.Build(inForce, records, ruleset.Node{Addresses: addresses, OptedOut: n.Exempt(inForce.Settings)})
 	return p.print(o, state, func() { _, _ = fmt.Fprint(p.Stdout, registry.Render(o.Backend, decision.Kind, state)) })
 }
 

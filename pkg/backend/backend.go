@@ -46,8 +46,9 @@ type Backend interface {
 	// both are equal. Foreign objects are never touched. It reports whether it wrote, after reading back what it wrote.
 	Apply(ctx context.Context, got Observed, want ruleset.State) (changed bool, err error)
 
-	// Attach adds the pods of want, provided that the rest of want stands; ErrIncomplete if not, and then Observe and Apply
-	// mend it. One transaction per family of want.
+	// Attach adds the pods of want, and its addresses that opted out where the node's traffic is governed, provided that the rest of
+	// want stands; ErrIncomplete if not, and then Observe and Apply mend it. One transaction per family of want. With addresses that
+	// opted out, callers hold the node's lock alone.
 	Attach(ctx context.Context, want ruleset.State) error
 
 	// Detach removes the rules of one owner in the given families, and no other's, whatever their address. known, if any,
@@ -55,7 +56,12 @@ type Backend interface {
 	// has stays covered. Nothing there is no error.
 	Detach(ctx context.Context, s policy.Settings, families []policy.Family, id attachment.ID, known []ruleset.Pod, onRecord OnRecord) error
 
-	// Verify checks, without writing, that the rest of want stands and that its pods are there. It fails with a *Missing.
+	// Release takes addresses that opted out out of the rules, in whatever family; those that are not there are no error. Callers hold the
+	// node's lock alone, and have looked who else on record has an address.
+	Release(ctx context.Context, s policy.Settings, addresses []netip.Addr) error
+
+	// Verify checks, without writing, that the rest of want stands and that its pods, and its addresses that opted out, are there. It
+	// fails with a *Missing.
 	Verify(ctx context.Context, want ruleset.State) error
 
 	// Chain reads the state of the shared chain alone: one process at most, nothing is written.

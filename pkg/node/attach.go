@@ -67,7 +67,10 @@ func (n *Node) attachFast(ctx context.Context, a attachment.Attachment) error {
 		return err
 	}
 	n.unmarkDeleted(a.ID())
-	want := n.single(decision, a)
+	want, err := n.single(decision, a)
+	if err != nil {
+		return err
+	}
 	if own := n.defaults.Chain; own != want.Settings.Chain && own != policy.DefaultChain {
 		n.log.Warn("the entry's masqChain is not used: this node has another chain", "masqChain", own, "chain", want.Settings.Chain)
 	}
@@ -133,10 +136,15 @@ func (n *Node) replace(ctx context.Context, s policy.Settings, former *attachmen
 	return nil
 }
 
-// single is the state of one attachment. It needs no prefixes: what the shared chain says is between the agent and the kernel.
-func (n *Node) single(d Decision, a attachment.Attachment) ruleset.State {
+// single is the state of one attachment. It needs no prefixes: what the shared chain says is between the agent and the kernel. The
+// node's addresses are read for a pod alone that chose among them.
+func (n *Node) single(d Decision, a attachment.Attachment) (ruleset.State, error) {
 	p := n.withoutPrefixes(d)
-	return ruleset.Build(p, []attachment.Attachment{a}, ruleset.Node{}).Of(families(p.Settings, a)...)
+	own, err := SourceAddresses(p, []attachment.Attachment{a})
+	if err != nil {
+		return ruleset.State{}, err
+	}
+	return ruleset.Build(p, []attachment.Attachment{a}, ruleset.Node{Addresses: own}).Of(families(p.Settings, a)...), nil
 }
 
 // withoutPrefixes is the policy as far as it matters for one attachment.

@@ -16,24 +16,24 @@ func (n *Node) Check(ctx context.Context, a attachment.Attachment) error {
 	if err != nil {
 		return err
 	}
-	b, decision, err := n.current()
-	var want ruleset.State
-	if optedOut || n.bypassing(a) != "" {
-		want = n.passedOver(decision, a)
-		if !ruleset.NeedsOptedOut(want.Settings) {
-			return nil
+	b, decision, chosen := n.current()
+	want := n.exempt(decision, a)
+	switch {
+	case !optedOut && n.bypassing(a) == "":
+		if want, err = n.single(decision, n.governed(a)); err != nil {
+			return err
 		}
-	} else {
-		want = n.single(decision, n.governed(a))
+	case !ruleset.NeedsOptedOut(want.Settings):
+		return nil
 	}
 	if len(want.Tables) == 0 {
 		return nil // no address of a family that is on: there was nothing to do
 	}
-	if errors.Is(err, ErrNotChosen) {
-		return &backend.Missing{Part: backend.PartRoot, Detail: err.Error() + ": was ADD ever called?"}
+	if errors.Is(chosen, ErrNotChosen) {
+		return &backend.Missing{Part: backend.PartRoot, Detail: chosen.Error() + ": was ADD ever called?"}
 	}
-	if err != nil {
-		return err
+	if chosen != nil {
+		return chosen
 	}
 	return b.Verify(ctx, want)
 }
@@ -48,11 +48,4 @@ func (n *Node) decided(a attachment.Attachment) (decided attachment.Attachment, 
 		return a, true, nil
 	}
 	return n.decide(a)
-}
-
-// passedOver is the state of one attachment that opted out.
-func (n *Node) passedOver(d Decision, a attachment.Attachment) ruleset.State {
-	p := n.withoutPrefixes(d)
-	a.Addresses = pods(a.Addresses)
-	return ruleset.Build(p, nil, ruleset.Node{OptedOut: []attachment.Attachment{a}}).Of(families(p.Settings, a)...)
 }

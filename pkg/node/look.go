@@ -49,7 +49,7 @@ func (n *Node) Look(ctx context.Context, p policy.Policy) (View, error) {
 	if err != nil {
 		return view, fmt.Errorf("read the rules: %w", err)
 	}
-	own.Unrecorded, own.OptedOut = ruleset.Unrecorded(got.Pods(), records), n.passing(p.Settings)
+	own.Unrecorded, own.OptedOut = ruleset.Unrecorded(got.Pods(), records), n.Exempt(p.Settings)
 	want := ruleset.Build(p, records, own)
 	view.Drift = append([]backend.Drift{}, b.Diff(got, want)...)
 	view.Drift = append(view.Drift, n.otherPlaces(ctx, place{b.Kind(), p.Settings.Chain}, p.Settings)...)

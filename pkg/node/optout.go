@@ -3,8 +3,11 @@ package node
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"slices"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
@@ -39,7 +42,7 @@ func (n *Node) optOut(ctx context.Context, a attachment.Attachment) error {
 	err := n.optOuts.Put(a)
 	if ruleset.NeedsOptedOut(n.settings()) {
 		if err == nil {
-			err = n.passOver(ctx, a)
+			err = n.putExempt(ctx, a)
 		}
 		if err != nil {
 			n.rollBack(a)
@@ -52,21 +55,38 @@ func (n *Node) optOut(ctx context.Context, a attachment.Attachment) error {
 	return nil
 }
 
-// passOver makes the rules for the node's traffic pass over the addresses of an attachment that opted out.
-func (n *Node) passOver(ctx context.Context, a attachment.Attachment) error {
+// putExempt makes the rules for the node's traffic pass over the addresses of an attachment that opted out.
+func (n *Node) putExempt(ctx context.Context, a attachment.Attachment) error {
 	release, err := n.exclusive(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if _, _, err := n.current(); errors.Is(err, ErrOtherBackend) {
+	b, decision, err := n.current()
+	if errors.Is(err, ErrOtherBackend) {
 		return err
+	}
+	want := n.exempt(decision, a)
+	if len(want.Tables) == 0 {
+		return nil
+	}
+	if err == nil && !decision.moving(want.Settings.Chain) {
+		if err := b.Attach(ctx, want); !errors.Is(err, backend.ErrIncomplete) {
+			return err
+		}
 	}
 	return n.reconcileFor(ctx, n.policy(), a)
 }
 
-// passing lists the attachments whose addresses the rules for the node's traffic must pass over; none where there are no such rules.
-func (n *Node) passing(s policy.Settings) []attachment.Attachment {
+// exempt is the state of one attachment that opted out.
+func (n *Node) exempt(d Decision, a attachment.Attachment) ruleset.State {
+	p := n.withoutPrefixes(d)
+	a.Addresses = pods(a.Addresses)
+	return ruleset.Build(p, nil, ruleset.Node{OptedOut: []attachment.Attachment{a}}).Of(families(p.Settings, a)...)
+}
+
+// Exempt lists the attachments whose addresses the rules for the node's traffic must pass over; none where there are no such rules.
+func (n *Node) Exempt(s policy.Settings) []attachment.Attachment {
 	if !ruleset.NeedsOptedOut(s) {
 		return nil
 	}
@@ -112,9 +132,9 @@ func (n *Node) forgetOptOuts(dead func(attachment.Attachment) bool) (forgotten i
 	return forgotten
 }
 
-// endOptOut is endOptOuts for one attachment that goes.
+// endOptOut is for one attachment that goes: what the kernel has for it, and then its record.
 func (n *Node) endOptOut(ctx context.Context, id attachment.ID) error {
-	if !ruleset.NeedsOptedOut(n.settings()) {
+	if _, err := n.optOuts.Get(id); err != nil || !ruleset.NeedsOptedOut(n.settings()) {
 		n.forgetOptOut(id)
 		return nil
 	}
@@ -123,18 +143,46 @@ func (n *Node) endOptOut(ctx context.Context, id attachment.ID) error {
 		return err
 	}
 	defer release()
-	err = n.endOptOuts(ctx, func(a attachment.Attachment) bool { return a.ID() == id })
-	n.forgetOptOut(id) // also one that could not be read
-	return err
+	return n.endOptOuts(ctx, func(a attachment.Attachment) bool { return a.ID() == id })
 }
 
-// endOptOuts removes the records of attachments that are dead, and then their addresses from the rules for the node's traffic. Where
-// there are such rules it needs the exclusive lock.
+// endOptOuts is the same for all that are dead. An address that another one has, too, stays. Where there are rules for the node's
+// traffic it needs the exclusive lock.
 func (n *Node) endOptOuts(ctx context.Context, dead func(attachment.Attachment) bool) error {
-	if n.forgetOptOuts(dead) == 0 || !ruleset.NeedsOptedOut(n.settings()) {
+	if s := n.settings(); ruleset.NeedsOptedOut(s) {
+		var going, staying []netip.Addr
+		all, _ := n.optOuts.List() // one that cannot be read is in nobody's way
+		for _, a := range all {
+			if dead(a) {
+				going = append(going, a.Addresses...)
+			} else {
+				staying = append(staying, a.Addresses...)
+			}
+		}
+		going = slices.DeleteFunc(going, func(addr netip.Addr) bool { return slices.Contains(staying, addr) })
+		if err := n.releaseExempt(ctx, s, going); err != nil {
+			return err
+		}
+	}
+	n.forgetOptOuts(dead)
+	return nil
+}
+
+// releaseExempt makes addresses the node's own again. A backend that is not there any more must not keep a pod from going; the agent
+// finishes when it is back.
+func (n *Node) releaseExempt(ctx context.Context, s policy.Settings, addresses []netip.Addr) error {
+	if len(addresses) == 0 {
 		return nil
 	}
-	p := n.policy()
-	_, err := n.reconcile(ctx, p, scope{families: p.Settings.Families(), keepChain: true})
-	return err
+	for _, p := range n.places(ctx, s) {
+		err := n.open(p.kind).Release(ctx, p.in(s), addresses)
+		if errors.Is(err, backend.ErrUnavailable) {
+			n.log.Warn("addresses of a pod that opted out stay in the rules until their backend is back", "backend", p.kind, "addresses", addresses, "error", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -61,7 +61,7 @@ func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result
 		left = n.formerPods(ctx, decision, p.Settings)
 	}
 	p.Settings.RandomFully = p.Settings.RandomFully && decision.Features.RandomFully
-	on := ruleset.Node{Addresses: result.Addresses, OptedOut: n.passing(p.Settings)}
+	on := ruleset.Node{Addresses: result.Addresses, OptedOut: n.Exempt(p.Settings)}
 	desired := func(got backend.Observed) ruleset.State {
 		on.Unrecorded = sc.living(ruleset.Unrecorded(append(got.Pods(), left...), records))
 		state := ruleset.Build(p, records, on)

@@ -106,7 +106,7 @@ func (n *Node) snapshot(ctx context.Context, p policy.Policy) steady {
 	if seen.addresses, err = SourceAddresses(p, records); err != nil {
 		return steady{}
 	}
-	seen.records = append(slices.Clone(records), n.passing(p.Settings)...)
+	seen.records = append(slices.Clone(records), n.Exempt(p.Settings)...)
 	seen.namespaces = namespaceStamp(seen.records)
 	generation, ok := generationOf(ctx, b)
 	seen.generation, seen.valid = generation, ok && n.seenFor(generation) >= fresh

@@ -135,7 +135,7 @@ func (n *Node) detach(ctx context.Context, s policy.Settings, id attachment.ID, 
 		families = slices.DeleteFunc(slices.Clone(families), func(f policy.Family) bool { return !record.Has(f) })
 	}
 	others := func(address netip.Addr) []ruleset.Pod {
-		pods := n.othersOnRecord(address, id)
+		pods := n.othersOnRecord(s, address, id)
 		for _, pod := range pods {
 			heirs = append(heirs, pod.Owner)
 		}
@@ -164,7 +164,13 @@ func (n *Node) detach(ctx context.Context, s policy.Settings, id attachment.ID, 
 }
 
 // othersOnRecord returns the pods on record that have an address and another owner.
-func (n *Node) othersOnRecord(address netip.Addr, id attachment.ID) []ruleset.Pod {
+func (n *Node) othersOnRecord(s policy.Settings, address netip.Addr, id attachment.ID) []ruleset.Pod {
 	records, _ := n.Records() // one that cannot be read names no address
-	return slices.DeleteFunc(ruleset.Pods(records...), func(p ruleset.Pod) bool { return p.Address != address || p.Owner == id })
+	records = slices.DeleteFunc(slices.Clone(records), func(a attachment.Attachment) bool { return a.ID() == id || !slices.Contains(a.Addresses, address) })
+	own, err := SourceAddresses(policy.Policy{Settings: s}, records)
+	if err != nil {
+		n.log.Warn("cannot read the node's addresses: a pod that chose one is masqueraded until the next sync", "error", err)
+	}
+	pods := ruleset.Node{Addresses: own}.Pods(s, records...)
+	return slices.DeleteFunc(pods, func(p ruleset.Pod) bool { return p.Address != address })
 }

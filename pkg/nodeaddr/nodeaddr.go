@@ -12,6 +12,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 // Addresses are the node's own that work, on whatever interface, sorted and each once. That of the loopback counts, because
@@ -33,7 +35,7 @@ func (a Addresses) In(prefixes []netip.Prefix) (all []netip.Addr) {
 		}
 		all = append(all, found...)
 	}
-	slices.SortFunc(all, netip.Addr.Compare)
+	policy.SortAddresses(all)
 	return slices.Compact(all)
 }
 
@@ -58,7 +60,7 @@ func List() (Addresses, error) {
 		return Addresses{}, fmt.Errorf("list the node's addresses: %w", err)
 	}
 	for _, list := range []*[]netip.Addr{&a.Preferred, &a.Deprecated} {
-		slices.SortFunc(*list, netip.Addr.Compare)
+		policy.SortAddresses(*list)
 		*list = slices.Compact(*list)
 	}
 	return a, nil

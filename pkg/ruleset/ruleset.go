@@ -86,21 +86,32 @@ type Egress struct {
 
 // Egress puts the groups of the families together.
 func (s State) Egress() []Egress {
-	all := []Egress{}
+	most := 0
 	for _, table := range s.Tables {
 		for _, g := range table.Groups {
-			i := slices.IndexFunc(all, func(e Egress) bool { return e.Group == g.Number })
-			if i < 0 {
-				i = len(all)
-				all = append(all, Egress{Group: g.Number, Addresses: []netip.Addr{}, Missing: []policy.Family{}})
-			}
-			all[i].Addresses = append(all[i].Addresses, g.Addresses...)
-			if len(g.Addresses) == 0 {
-				all[i].Missing = append(all[i].Missing, table.Family)
-			}
+			most = max(most, g.Number)
 		}
 	}
-	slices.SortFunc(all, func(a, b Egress) int { return cmp.Compare(a.Group, b.Group) })
+	all := []Egress{}
+	for number := 1; number <= most; number++ { // a sort of structs would add 20 KiB to the plugin
+		e := Egress{Group: number, Addresses: []netip.Addr{}, Missing: []policy.Family{}}
+		there := false
+		for _, table := range s.Tables {
+			for _, g := range table.Groups {
+				if g.Number != number {
+					continue
+				}
+				there = true
+				e.Addresses = append(e.Addresses, g.Addresses...)
+				if len(g.Addresses) == 0 {
+					e.Missing = append(e.Missing, table.Family)
+				}
+			}
+		}
+		if there {
+			all = append(all, e)
+		}
+	}
 	return all
 }
 

@@ -129,15 +129,10 @@ func attachWithNodeTraffic(f *fixture) {
 	}
 	f.must(f.detach(attachmentOf(pod)), "Detach")
 	for range 2 {
-		f.must(f.in(func(ctx context.Context) error { return f.backend.(releaser).Release(ctx, f.s, out.Addrs) }), "Release")
+		f.must(f.in(func(ctx context.Context) error { return f.backend.Release(ctx, f.s, out.Addrs) }), "Release")
 	}
 	f.seen(out, internet.IPv4, nodeInternet4)
 	if f.sync(f.state(f.policy())) {
 		f.Errorf("with both gone again, Apply had to write; before there was\n%s\nand now\n%s", bare, f.dump())
 	}
-}
-
-// releaser takes out addresses that opted out.
-type releaser interface {
-	Release(ctx context.Context, s policy.Settings, addresses []netip.Addr) error
 }
