@@ -59,6 +59,7 @@ var checks = []check{
 	{"Packets leave through the output interfaces that are meant", outputInterfaces},
 	{"Packets of the node, of pods that opted out and of others", nodeTraffic},
 	{"Attach, Verify and Release of addresses that opted out", attachWithNodeTraffic},
+	{"Changes of the scope leak nothing under a stream", scopeStream},
 	{"Egress groups give the addresses that the policy chooses", egressPackets},
 	{"An egress group for all destinations", egressEverything},
 	{"Egress groups take the ports that they may", egressPorts},
