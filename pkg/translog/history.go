@@ -36,6 +36,7 @@ type history struct {
 	uses    map[uint32]int // connections that name an owner
 	last    uint32
 	scanned time.Time
+	watched bool // the directory is there, and its changes are reported; the first pod of a node makes it
 
 	changed   bool   // in this turn
 	reading   int64  // when the last reading began
@@ -70,7 +71,8 @@ func (h *history) close() { _ = unix.Close(h.inotify) }
 func (h *history) scan() {
 	h.scanned = time.Now()
 	h.reading = h.scanned.UnixNano()
-	_, _ = unix.InotifyAddWatch(h.inotify, h.store.Dir, unix.IN_MOVED_TO|unix.IN_DELETE) // where it is missing, the next scan watches it
+	_, err := unix.InotifyAddWatch(h.inotify, h.store.Dir, unix.IN_MOVED_TO|unix.IN_DELETE)
+	h.watched = err == nil
 	all, _ := h.store.List()
 	present := map[attachment.ID]bool{}
 	for _, a := range all {
@@ -97,7 +99,7 @@ func (h *history) refresh() {
 		}
 		h.refreshed = now
 	}()
-	if time.Since(h.scanned) > rescan {
+	if !h.watched || time.Since(h.scanned) > rescan {
 		h.scan()
 	}
 	for {

@@ -120,6 +120,22 @@ func (r *rig) forget(t *testing.T) {
 	r.Run(t, "conntrack", "-F")
 }
 
+// TestFirstPodOfTheNode: the log begins before there is a directory of records, which the first pod's record makes.
+func TestFirstPodOfTheNode(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(o *Options) { o.Starts = true })
+	if err := os.Remove(r.store.Dir); err != nil {
+		t.Fatal(err)
+	}
+	pod := r.AddPod(t, "pod", "10.244.0.5")
+	r.start(t)
+	time.Sleep(netnstest.Limit(100 * time.Millisecond)) // the log has looked for the directory
+	r.add(t, "first", pod.Addrs...)
+	as := connect(t, pod, "udp", r.Internet.IPv4)
+	r.forget(t)
+	r.want(t, "after its end", fmt.Sprintf("started first as %s", as), fmt.Sprintf("ended first as %s", as))
+}
+
 // TestReuse: an address goes from pod to pod twice a second, while connections of former ones are still tracked. Each
 // line names the pod that had the address when the connection began.
 func TestReuse(t *testing.T) {

@@ -18,7 +18,7 @@ var rewritePages = flag.Bool("rewrite", false, "rewrite what commands print in d
 
 // TestPages runs the commands of every page of docs/ on nodes, and compares what they print with what the page shows.
 func TestPages(t *testing.T) {
-	netnstest.Require(t, "iptables", "nft", "bridge", "host-local", "cnitool", "nsenter", "make", "pkill", "bash", "curl", "script")
+	netnstest.Require(t, "iptables", "nft", "bridge", "host-local", "cnitool", "nsenter", "make", "pkill", "bash", "curl", "script", "conntrack")
 	pages, err := filepath.Glob("docs/*.md")
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("no pages: %v", err)
