@@ -2,10 +2,13 @@ package iptables
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
 // TestPlanRoot reads as: what POSTROUTING holds, and what is sent. P is our root rule, A the Kubernetes agent's.
@@ -82,6 +85,62 @@ func TestPlanRootNFT(t *testing.T) {
 		}
 		if sent := strings.Join(sc.lines, "\n"); sent != test.sent || surplus.String() != test.surplus {
 			t.Errorf("%q: sent %q and deleted %q, want %q and %q", test.now, sent, surplus.String(), test.sent, test.surplus)
+		}
+	}
+}
+
+// TestPlanPods reads as: what the pods' chain holds, and what is sent for the pods a and b. N is the rule for what is no pod's, c a pod
+// that is gone, x a rule that does not belong there.
+func TestPlanPods(t *testing.T) {
+	s := policy.DefaultSettings()
+	pods := map[rune]ruleset.Pod{}
+	for i, c := range "abc" {
+		pods[c] = ruleset.Pod{Owner: attachment.Owner{ContainerID: string(c)}.ID(), Address: netip.AddrFrom4([4]byte{10, 244, 0, byte(i)}), Label: string(c)}
+	}
+	table := ruleset.Table{Family: policy.IPv4, Pods: []ruleset.Pod{pods['a'], pods['b']}}
+	letters := func(text string) string {
+		text = strings.ReplaceAll(strings.ReplaceAll(text, s.PodsChain()+" ", ""), toNode(s).String(), "N")
+		for c, pod := range pods {
+			text = strings.ReplaceAll(text, podRule(s, policy.IPv4, pod).String(), string(c))
+		}
+		return text
+	}
+	for _, test := range []struct {
+		node      bool
+		now, want string
+	}{
+		{false, "ab", ""},
+		{false, "ba", ""},
+		{false, "a", "-A b"},
+		{false, "abc", "-D c"},
+		{false, "abN", "-D N"},
+		{false, "aNb", "-D N"},
+		{false, "axb", ":- [0:0],-A a,-A b"},
+		{true, "baN", ""},
+		{true, "ab", "-A N"},
+		{true, "a", "-A b,-A N"},
+		{true, "aN", "-I 1 b"},
+		{true, "N", "-I 1 a,-I 1 b"},
+		{true, "acN", "-D c,-I 1 b"},
+		{true, "aNb", "-D N,-A N"},
+		{true, "abNN", "-D N,-D N,-A N"},
+		{true, "", "-A a,-A b,-A N"},
+	} {
+		s.NodeTraffic = test.node
+		now := []rule{}
+		for _, c := range test.now {
+			r := rule{"-j", "x"}
+			if pod, ok := pods[c]; ok {
+				r = podRule(s, policy.IPv4, pod)
+			} else if c == 'N' {
+				r = toNode(s)
+			}
+			now = append(now, r)
+		}
+		sc := newScript()
+		planPods(sc, s, table, now, true)
+		if got := letters(strings.Join(sc.lines, ",")); got != test.want {
+			t.Errorf("node traffic %t, %q: sent %q, want %q", test.node, test.now, got, test.want)
 		}
 	}
 }
