@@ -18,7 +18,7 @@ var rewritePages = flag.Bool("rewrite", false, "rewrite what commands print in d
 
 // TestPages runs the commands of every page of docs/ on nodes, and compares what they print with what the page shows.
 func TestPages(t *testing.T) {
-	netnstest.Require(t, "iptables", "nft", "bridge", "host-local", "cnitool", "nsenter", "make", "pkill", "bash", "curl", "script", "conntrack")
+	netnstest.Require(t, "iptables", "nft", "bridge", "host-local", "cnitool", "nsenter", "make", "pkill", "bash", "curl", "script", "conntrack", "systemd-analyze")
 	pages, err := filepath.Glob("docs/*.md")
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("no pages: %v", err)
@@ -88,6 +88,10 @@ func trimmed(lines []string) []string {
 // elsewhere tries commands for a cluster as those of the README. A page without a node has them tried in a checkout.
 func (p *page) elsewhere(t *testing.T, s step) {
 	t.Helper()
+	if s.block.language == "ini" {
+		p.unit(t, s)
+		return
+	}
 	if s.block.language != "sh" && (s.block.language != "" || s.block.isData()) {
 		return
 	}
@@ -96,6 +100,21 @@ func (p *page) elsewhere(t *testing.T, s step) {
 	}
 	for _, command := range s.block.commands() {
 		p.node.follow(t, command)
+	}
+}
+
+// unit puts a service on the node, whose path is in the block's first line, and asks systemd what it thinks of it. That names also a
+// program that is not there.
+func (p *page) unit(t *testing.T, s step) {
+	t.Helper()
+	path, found := strings.CutPrefix(s.block.lines[0], "# /etc/systemd/system/")
+	if !found || p.node == nil {
+		t.Fatalf("%s:%d: want a node, and # /etc/systemd/system/NAME as the first line of a service", p.file, s.line)
+	}
+	path = "/etc/systemd/system/" + path
+	writeFile(t, filepath.Join(p.node.disk, path), []byte(strings.Join(s.block.lines, "\n")+"\n"), 0o644)
+	if out, status := p.shell(t, "systemd-analyze verify --man=no "+path); status != 0 || strings.TrimSpace(out) != "" {
+		t.Errorf("%s:%d: systemd-analyze verify: exit status %d\n%s", p.file, s.line, status, out)
 	}
 }
 
