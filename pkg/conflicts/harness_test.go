@@ -15,6 +15,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/iptables"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
 )
 
@@ -103,9 +104,14 @@ func (s *scene) query() Query {
 // ours puts our rules in place, behind what stands in POSTROUTING.
 func (s *scene) ours(t *testing.T) {
 	t.Helper()
-	p := s.query().Policy
+	s.apply(t, s.query().Policy)
+}
+
+// apply is ours for a policy, on a node that has the addresses.
+func (s *scene) apply(t *testing.T, p policy.Policy, node ...netip.Addr) {
+	t.Helper()
 	owner := attachment.Owner{Network: "net", ContainerID: "a", IfName: "eth0"}
-	want := ruleset.Build(p, []attachment.Attachment{{Owner: owner, Addresses: s.query().Sources}}, ruleset.Node{})
+	want := ruleset.Build(p, []attachment.Attachment{{Owner: owner, Addresses: s.query().Sources}}, ruleset.Node{Addresses: node})
 	err := s.Do(func() error {
 		b := iptables.New(s.kind, "")
 		got, err := b.Observe(t.Context(), p.Settings, p.Settings.Families()...)
