@@ -25,9 +25,6 @@ func TestModelsAgree(t *testing.T) {
 			"iptables": {iptables.Render(c.state()), c.iptables},
 			"nftables": {nftables.Render(c.state()), c.nftables},
 		} {
-			if name == "nftables" && c.usesNewKeys() {
-				continue
-			}
 			if got := backend.got(t, backend.text, c.luck()); !c.allows(want, got) {
 				t.Errorf("%s: policy.Decide says %s, the rules %+v\n%s", name, want, got, backend.text)
 			}
@@ -61,10 +58,4 @@ func (c modelCase) allows(want policy.Outcome, got effect) bool {
 		return got.ports == "" && got.random == s.RandomFully
 	}
 	return got.random == s.RandomFully && slices.ContainsFunc(s.ToPorts, func(r policy.PortRange) bool { return r.String() == got.ports })
-}
-
-// usesNewKeys reports whether the case needs what the nftables backend does not render yet.
-func (c modelCase) usesNewKeys() bool {
-	s := c.policy.Settings
-	return len(c.policy.Egress)+len(c.policy.OutputInterfaces) > 0 || s.NodeTraffic || s.PodAnnotations != ""
 }

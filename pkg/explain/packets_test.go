@@ -27,9 +27,6 @@ func TestModelEqualsPackets(t *testing.T) {
 		k := newKernelWorld(t, v)
 		seen := map[string]int{}
 		k.eachCase(t, count, func(c modelCase) {
-			if v.Name == "nftables" && c.usesNewKeys() {
-				return
-			}
 			k.place(t, &c)
 			want := c.policy.Decide(c.packet, c.addresses)
 			seen[string(want.Cause)+" "+string(want.Verdict)]++
@@ -51,7 +48,7 @@ func TestModelEqualsPackets(t *testing.T) {
 			"family keep", "source keep", "local keep", "interface keep", "prefix keep", "prefix masquerade", "prefix translate",
 			"default masquerade", "annotation translate", "whenMissing masquerade", "whenMissing drop",
 		} {
-			if v.Name != "nftables" && seen[what] < 2 && number(t, "IPMASQ_MODEL_CASE", count) == count {
+			if seen[what] < 2 && number(t, "IPMASQ_MODEL_CASE", count) == count {
 				t.Errorf("%q is rare", what)
 			}
 		}
