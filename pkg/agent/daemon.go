@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -34,6 +35,7 @@ type State struct {
 	LastSync     time.Time // when the last sync ended, zero before the first
 	SyncError    error     // of the last sync
 	Result       node.Result
+	Addresses    []netip.Addr  // of the node that the policy may give to connections, at the last good sync
 	Policy       policy.Policy // in force
 	Config       config.Config // that it was made of
 	PortsClearOf string        // the ports of others, where the agent chose the source ports
@@ -131,7 +133,7 @@ func newDaemon(ctx context.Context, o Options, log *slog.Logger) *daemon {
 		state:  State{Since: time.Now(), RepairsBy: map[RepairKind]int{}},
 	}
 	d.status.compute = d.describe
-	d.ports = &portWatch{settings: func() policy.Settings { return d.State().Policy.Settings }, log: log}
+	d.ports = &portWatch{rules: func() node.Rules { s := d.State(); return node.Rules{Policy: s.Policy, Addresses: s.Addresses} }, log: log}
 	d.metrics = newInstruments(d.health, o.HostRoot, n, d.State)
 	d.metrics.OnScrape(d.ports.tell)
 	d.metrics.OnScrape(d.tellTranslations)
@@ -244,6 +246,9 @@ func (d *daemon) remember(result node.Result, err error, repaired bool, by autho
 	defer d.mu.Unlock()
 	s := &d.state
 	s.LastSync, s.SyncError, s.Result = time.Now(), err, result
+	if err == nil {
+		s.Addresses = result.Addresses
+	}
 	if !repaired {
 		return
 	}

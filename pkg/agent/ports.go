@@ -8,17 +8,19 @@ import (
 	"sync"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
-	"github.com/ip-masq/ip-masq-cni/pkg/policy"
+	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/portbudget"
 	"github.com/ip-masq/ip-masq-cni/pkg/probes"
 )
 
 // portWatch samples how many source ports are taken, beside the loop.
 type portWatch struct {
-	settings func() policy.Settings
-	log      *slog.Logger
+	rules func() node.Rules // that are in force
+	log   *slog.Logger
 
 	mu         sync.Mutex
+	last       node.Rules // that pools are of
+	pools      portbudget.Pools
 	sampler    *portbudget.Sampler
 	report     *portbudget.Report // nil before the first sample
 	lastLogged string
@@ -72,7 +74,18 @@ func (w *portWatch) sample() (portbudget.Report, error) {
 		}
 		w.sampler = sampler
 	}
-	return w.sampler.Sample(w.settings().ToPorts)
+	if rules := w.rules(); !rules.Equal(w.last) {
+		w.last, w.pools = rules, poolsOf(rules)
+	}
+	return w.sampler.Sample(w.last.Policy.Settings.ToPorts, w.pools)
+}
+
+// poolsOf are the source addresses that the policy spreads connections over. Without egress groups there are none.
+func poolsOf(r node.Rules) portbudget.Pools {
+	if len(r.Policy.Egress) == 0 {
+		return nil
+	}
+	return r.Policy.Decider(r.Addresses).Pool
 }
 
 func (w *portWatch) drop() {
@@ -95,13 +108,13 @@ func (w *portWatch) tell(scrape *probes.Scrape) {
 }
 
 // samplePorts takes one sample where no daemon does.
-func samplePorts(s policy.Settings) (*portbudget.Report, error) {
+func samplePorts(rules node.Rules) (*portbudget.Report, error) {
 	sampler, err := portbudget.NewSampler()
 	if err != nil {
 		return nil, err
 	}
 	defer sampler.Close()
-	report, err := sampler.Sample(s.ToPorts)
+	report, err := sampler.Sample(rules.Policy.Settings.ToPorts, poolsOf(rules))
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/cli"
+	"github.com/ip-masq/ip-masq-cni/pkg/node"
 	"github.com/ip-masq/ip-masq-cni/pkg/status"
 	"github.com/ip-masq/ip-masq-cni/pkg/version"
 )
@@ -76,8 +77,9 @@ func (p Program) ask(ctx context.Context, o Options) status.Status {
 	f := p.inForce(o)
 	s = look(ctx, o, f)
 	s.Daemon = daemon
-	if report, err := samplePorts(f.policy.Settings); err == nil {
-		records, _ := newNode(o, discard()).Records() // what cannot be read has no name
+	records, _ := newNode(o, discard()).Records()           // what cannot be read has no name
+	addresses, _ := node.SourceAddresses(f.policy, records) // and no address is none to share
+	if report, err := samplePorts(node.Rules{Policy: f.policy, Addresses: addresses}); err == nil {
 		s.Ports = withNames(report, records)
 	}
 	return s

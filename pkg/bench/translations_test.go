@@ -226,7 +226,7 @@ func sampling(t *testing.T, r *report) {
 			}
 			defer s.Close()
 			for range rounds(7) {
-				report, err := s.Sample(nil)
+				report, err := s.Sample(nil, nil)
 				if err != nil {
 					return err
 				}

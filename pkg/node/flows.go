@@ -24,6 +24,11 @@ type Rules struct {
 	Addresses []netip.Addr
 }
 
+// Equal reports whether both decide the same about every connection.
+func (r Rules) Equal(o Rules) bool {
+	return r.Policy.Equal(o.Policy) && slices.Equal(r.Addresses, o.Addresses)
+}
+
 func (r Rules) decider() policy.Decider { return r.Policy.Decider(r.Addresses) }
 
 // EndFlows ends the connections that contradict the rules now: those of the sources that a Sync returned as New, and all

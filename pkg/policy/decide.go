@@ -92,6 +92,16 @@ func (d Decider) SourceAddresses(packet Packet, out Outcome) []netip.Prefix {
 	return nil
 }
 
+// Pool are the source addresses that connections to a destination share, none where the policy chooses none for it.
+func (d Decider) Pool(destination netip.Addr) []netip.Addr {
+	family := FamilyOf(destination)
+	match, _ := d.matchers[family].Match(destination)
+	if match.Group == 0 {
+		return nil
+	}
+	return Pool(family, d.Egress[match.Group-1].SourceAddresses, d.node)
+}
+
 // Decide is Policy.Decide.
 func (d Decider) Decide(packet Packet) Outcome {
 	family := FamilyOf(packet.Destination)

@@ -33,9 +33,13 @@ func Check(r Report) (status, message, fix string) {
 		"or more source addresses (egress with several sourceAddresses); keep randomFully on, which avoids failures while ports are short"
 }
 
-// String is as people read it: "tcp 192.0.2.2:443 from 198.51.100.1".
+// String is as people read it: "tcp 192.0.2.2:443 from 198.51.100.1", or from several addresses.
 func (d Destination) String() string {
-	return fmt.Sprintf("%s %s from %s", d.Proto, endpoint(d.Dst.String(), d.DstPort), d.Translated)
+	from := d.Translated.String()
+	for _, address := range d.Pool[min(1, len(d.Pool)):] {
+		from += ", " + address.String()
+	}
+	return fmt.Sprintf("%s %s from %s", d.Proto, endpoint(d.Dst.String(), d.DstPort), from)
 }
 
 // String is the pod's name where it is known, and its address.

@@ -39,12 +39,14 @@ const Busiest = 10
 type Destination struct {
 	Proto      string     `json:"proto"`
 	Translated netip.Addr `json:"translatedSrc"`
-	Dst        netip.Addr `json:"dst"`
-	DstPort    uint16     `json:"dstPort"`
-	Taken      int        `json:"taken"`
-	Usable     int        `json:"usable"`
-	Share      float64    `json:"share"`
-	Pods       []Pod      `json:"pods"` // that take most of them
+	// Pool are the source addresses that share the budget, Translated first, where the policy chooses several.
+	Pool    []netip.Addr `json:"translatedPool,omitempty"`
+	Dst     netip.Addr   `json:"dst"`
+	DstPort uint16       `json:"dstPort"`
+	Taken   int          `json:"taken"`
+	Usable  int          `json:"usable"`
+	Share   float64      `json:"share"`
+	Pods    []Pod        `json:"pods"` // that take most of them
 }
 
 // Pod is who takes ports. Its name is empty where only the address is known.
@@ -106,6 +108,7 @@ type Sampler struct {
 	table   *conntrack.Table
 	places  map[place]int32
 	names   []place
+	pools   [][]netip.Addr // of the names; nil for what is in none
 	taken   []int32
 	sources map[netip.Addr]int32
 	pods    []netip.Addr
@@ -124,30 +127,28 @@ func NewSampler() (*Sampler, error) {
 // Close closes the socket.
 func (s *Sampler) Close() { s.table.Close() }
 
-// Sample lists the table once. Groups of addresses that connections are spread over share a budget, which is the sum of theirs.
-func (s *Sampler) Sample(ports policy.PortRanges, groups ...[]netip.Addr) (Report, error) {
+// Pools returns the source addresses that connections to a destination are spread over, none where that is the kernel's choice.
+type Pools func(destination netip.Addr) []netip.Addr
+
+// Sample lists the table once. The addresses of a pool share a budget, which is the sum of theirs; pools may be nil.
+func (s *Sampler) Sample(ports policy.PortRanges, pools Pools) (Report, error) {
 	began := threadTime()
 	usable := Usable(ports)
-	leader := map[netip.Addr]netip.Addr{}
-	size := map[netip.Addr]int{}
-	for _, group := range groups {
-		for _, addr := range group {
-			leader[addr] = group[0]
-			size[group[0]] = len(group)
-		}
-	}
 	s.reset()
 	connections := 0
 	err := s.table.Translated(func(f *conntrack.Flow) {
 		connections++
 		if _, ok := protocols[f.Original.Proto]; ok && contains(usable, f.Reply.Dst.Port()) {
-			s.add(f, leader)
+			s.add(f)
 		}
 	})
 	if err != nil {
 		return Report{}, err
 	}
-	r := s.report(usable.Size(), size)
+	if pools != nil {
+		s.join(pools)
+	}
+	r := s.report(usable.Size())
 	r.Time, r.Connections, r.Took = time.Now(), connections, threadTime()-began
 	return r, nil
 }
@@ -155,15 +156,11 @@ func (s *Sampler) Sample(ports policy.PortRanges, groups ...[]netip.Addr) (Repor
 func (s *Sampler) reset() {
 	clear(s.places)
 	clear(s.sources)
-	s.names, s.taken, s.pods, s.uses = s.names[:0], s.taken[:0], s.pods[:0], s.uses[:0]
+	s.names, s.pools, s.taken, s.pods, s.uses = s.names[:0], s.pools[:0], s.taken[:0], s.pods[:0], s.uses[:0]
 }
 
-func (s *Sampler) add(f *conntrack.Flow, leader map[netip.Addr]netip.Addr) {
-	translated := f.Reply.Dst.Addr()
-	if first, ok := leader[translated]; ok {
-		translated = first
-	}
-	key := place{translated.As16(), f.Reply.Src.Addr().As16(), f.Reply.Src.Port(), f.Original.Proto}
+func (s *Sampler) add(f *conntrack.Flow) {
+	key := place{f.Reply.Dst.Addr().As16(), f.Reply.Src.Addr().As16(), f.Reply.Src.Port(), f.Original.Proto}
 	number, known := s.places[key]
 	if !known {
 		number = int32(len(s.names)) //nolint:gosec // fewer than connections
@@ -180,12 +177,39 @@ func (s *Sampler) add(f *conntrack.Flow, leader map[netip.Addr]netip.Addr) {
 	s.uses = append(s.uses, use{number, source})
 }
 
+// join makes one of the places that differ by their source address alone and are of one pool.
+func (s *Sampler) join(pools Pools) {
+	joined := make([]int32, len(s.names))
+	clear(s.places)
+	names, taken := s.names, s.taken
+	s.names, s.taken = nil, nil
+	for i, name := range names {
+		pool := pools(netip.AddrFrom16(name.to).Unmap())
+		if len(pool) > 1 && slices.Contains(pool, netip.AddrFrom16(name.translated).Unmap()) {
+			name.translated = pool[0].As16()
+		} else {
+			pool = nil
+		}
+		number, known := s.places[name]
+		if !known {
+			number = int32(len(s.names)) //nolint:gosec // fewer than connections
+			s.places[name] = number
+			s.names, s.taken, s.pools = append(s.names, name), append(s.taken, 0), append(s.pools, pool)
+		}
+		s.taken[number] += taken[i]
+		joined[i] = number
+	}
+	for i := range s.uses {
+		s.uses[i].place = joined[s.uses[i].place]
+	}
+}
+
 // report names the busiest.
-func (s *Sampler) report(usable int, size map[netip.Addr]int) Report {
+func (s *Sampler) report(usable int) Report {
 	r := Report{Destinations: []Destination{}}
 	var busiest []int32
 	for number := range s.names {
-		d := s.destination(int32(number), usable, size) //nolint:gosec // an index
+		d := s.destination(int32(number), usable) //nolint:gosec // an index
 		r.Highest = max(r.Highest, d.Share)
 		for i, level := range Levels {
 			if d.Share > level {
@@ -211,13 +235,16 @@ func busier(a, b Destination) int {
 	return cmp.Or(cmp.Compare(b.Share, a.Share), a.Dst.Compare(b.Dst), cmp.Compare(a.DstPort, b.DstPort), cmp.Compare(a.Proto, b.Proto), a.Translated.Compare(b.Translated))
 }
 
-func (s *Sampler) destination(number int32, usable int, size map[netip.Addr]int) Destination {
+func (s *Sampler) destination(number int32, usable int) Destination {
 	name := s.names[number]
 	d := Destination{
 		Proto: protocols[name.proto], Translated: netip.AddrFrom16(name.translated).Unmap(),
 		Dst: netip.AddrFrom16(name.to).Unmap(), DstPort: name.port, Taken: int(s.taken[number]),
 	}
-	d.Usable = usable * max(1, size[d.Translated])
+	if len(s.pools) > 0 {
+		d.Pool = s.pools[number]
+	}
+	d.Usable = usable * max(1, len(d.Pool))
 	d.Share = min(1, float64(d.Taken)/float64(d.Usable))
 	return d
 }

@@ -2,6 +2,7 @@ package portbudget_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -115,7 +116,7 @@ func TestSample(t *testing.T) {
 		}
 		defer s.Close()
 		for range 2 { // the second sample counts nothing of the first
-			if report, err = s.Sample(policy.PortRanges{{First: 40000, Last: 40009}}); err != nil {
+			if report, err = s.Sample(policy.PortRanges{{First: 40000, Last: 40009}}, nil); err != nil {
 				return err
 			}
 		}
@@ -141,17 +142,66 @@ func TestSample(t *testing.T) {
 	if report.Highest != 0.8 || report.Above != [3]int{1, 0, 0} || report.Connections != 10 {
 		t.Errorf("%+v", report)
 	}
-	// With two addresses that share a budget it is twice as large.
-	err = n.Do(func() error {
-		s, err := portbudget.NewSampler()
-		if err != nil {
-			return err
+}
+
+// TestPool: connections from the addresses of a pool share a budget, which is the sum; a pool is that of a destination.
+func TestPool(t *testing.T) {
+	t.Parallel()
+	netnstest.Require(t, "nft", "ip")
+	n := netnstest.NewNode(t)
+	a, b, c := n.AddPod(t, "a", "10.244.0.5"), n.AddPod(t, "b", "10.244.0.6"), n.AddPod(t, "c", "10.244.0.7")
+	n.Run(t, "ip", "addr", "add", "192.0.2.9/24", "dev", "internet")
+	n.Run(t, "nft", `table inet x { chain c { type nat hook postrouting priority 100;
+		oifname corp meta l4proto udp masquerade to :40000-40009
+		ip saddr 10.244.0.5 meta l4proto udp snat ip to 192.0.2.1:40000-40009
+		ip saddr 10.244.0.6 meta l4proto udp snat ip to 192.0.2.9:40000-40009
+		ip saddr 10.244.0.7 meta l4proto udp snat ip to 192.0.2.1:40000-40009; }; }`)
+	connections(t, a, n.Internet.IPv4, 3)
+	connections(t, b, n.Internet.IPv4, 5)
+	connections(t, c, n.Internet.IPv4, 1)
+	connections(t, a, n.Corp.IPv4, 2)
+	pool := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.9")}
+	for _, sample := range []struct {
+		pools portbudget.Pools
+		want  string
+	}{
+		{nil, "udp 192.0.2.2:7777 from 192.0.2.9: 5 of 10; udp 192.0.2.2:7777 from 192.0.2.1: 4 of 10; udp 10.99.0.2:7777 from 10.99.0.1: 2 of 10; "},
+		{
+			func(to netip.Addr) []netip.Addr {
+				if to == n.Internet.IPv4 {
+					return pool
+				}
+				return nil
+			},
+			"udp 192.0.2.2:7777 from 192.0.2.1, 192.0.2.9: 9 of 20, 5 by 10.244.0.6; udp 10.99.0.2:7777 from 10.99.0.1: 2 of 10; ",
+		},
+		{func(netip.Addr) []netip.Addr { return pool[1:] }, "udp 192.0.2.2:7777 from 192.0.2.9: 5 of 10; udp 192.0.2.2:7777 from 192.0.2.1: 4 of 10; udp 10.99.0.2:7777 from 10.99.0.1: 2 of 10; "},
+	} {
+		got := ""
+		err := n.Do(func() error {
+			s, err := portbudget.NewSampler()
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			for range 2 { // the second sample joins nothing of the first
+				report, err := s.Sample(policy.PortRanges{{First: 40000, Last: 40009}}, sample.pools)
+				if err != nil {
+					return err
+				}
+				got = ""
+				for _, d := range report.Destinations {
+					got += fmt.Sprintf("%s: %d of %d", d, d.Taken, d.Usable)
+					if len(d.Pool) > 0 {
+						got += fmt.Sprintf(", %d by %s", d.Pods[0].Taken, d.Pods[0].Src)
+					}
+					got += "; "
+				}
+			}
+			return nil
+		})
+		if err != nil || got != sample.want {
+			t.Errorf("got  %s %v\nwant %s", got, err, sample.want)
 		}
-		defer s.Close()
-		report, err = s.Sample(policy.PortRanges{{First: 40000, Last: 40009}}, []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.9")})
-		return err
-	})
-	if err != nil || report.Highest != 0.4 || report.Destinations[0].Usable != 20 {
-		t.Errorf("%+v, %v", report, err)
 	}
 }
