@@ -183,3 +183,27 @@ func TestSecurityPage(t *testing.T) {
 		}
 	}
 }
+
+var (
+	alertName = regexp.MustCompile(`(?m)^ +- alert: (\S+)`)
+	checkRow  = regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|")
+)
+
+// TestTroubleshootingHasEveryAlert: every alert and every question of check leads to a chapter.
+func TestTroubleshootingHasEveryAlert(t *testing.T) {
+	page := read(t, "troubleshooting.md")
+	_, table, _ := strings.Cut(page, "| alert | question of `check` | chapter |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	wanted := alertName.FindAllStringSubmatch(read(t, "../conf/monitoring/alerts.yaml"), -1)
+	_, checks, _ := strings.Cut(read(t, "status.md"), "## check")
+	checks, _, _ = strings.Cut(checks, "\n## ")
+	wanted = append(wanted, checkRow.FindAllStringSubmatch(checks, -1)...)
+	if len(wanted) < 25 {
+		t.Errorf("only %d alerts and questions were found", len(wanted))
+	}
+	for _, m := range wanted {
+		if !strings.Contains(table, "`"+m[1]+"`") {
+			t.Errorf("troubleshooting.md has no chapter for %s", m[1])
+		}
+	}
+}
