@@ -171,3 +171,27 @@ func TestFlushModes(t *testing.T) {
 		})
 	}
 }
+
+// TestFlowsOfOptedOut: a pod that opted out keeps its address, but where the policy is about all traffic; its live flows follow.
+func TestFlowsOfOptedOut(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		netnstest.Require(t, "conntrack")
+		p := r.newPod(t, "a")
+		if got := r.plugin(t, "ADD", p, `"masquerade": false`); got.Code != 0 {
+			t.Fatalf("ADD: %s%s", got.Stdout, got.Stderr)
+		}
+		r.Write(t, never)
+		agent := r.startReady(t)
+		flows := []*flow{
+			open(t, p.Pod, "udp", udpAt(r.Internet.IPv4)),
+			open(t, p.Pod, "tcp", answerLines(t, r.Internet, r.Internet.IPv4)),
+		}
+		for i, sources := range []string{"pods", "all", "pods"} {
+			r.Write(t, never+"sources: "+sources+"\n")
+			want := map[string]string{"pods": p.Addrs[0].String(), "all": nodeAddress}[sources]
+			for _, f := range flows {
+				r.eventually(t, agent, fmt.Sprintf("%s from %s after change %d", f.net, want, i), func() bool { return f.seen(t) == want })
+			}
+		}
+	})
+}

@@ -86,8 +86,8 @@ func (c *Change) stop() map[conntrack.Tuple]bool {
 
 // End ends the connections of the sources that contradict the rules now, in every zone: those that kept the pod's address, those to
 // which the former rules, or none since Begin, gave another one of the node's, and those whose address left the node. With each
-// source come the prefixes that were chosen for it. It returns how many it ended.
-func (c *Change) End(ctx context.Context, former, now policy.Decider, sources map[netip.Addr][]netip.Prefix) (int, error) {
+// source comes what is known of its packets. It returns how many it ended.
+func (c *Change) End(ctx context.Context, former, now policy.Decider, sources map[netip.Addr]policy.Packet) (int, error) {
 	started := c.stop()
 	if c.mode == None || len(sources) == 0 {
 		return 0, nil

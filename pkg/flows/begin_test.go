@@ -108,10 +108,10 @@ func TestEndBesideTraffic(t *testing.T) {
 }
 
 // of are a pod's addresses, for which nothing was chosen.
-func of(pod *netnstest.Pod) map[netip.Addr][]netip.Prefix {
-	sources := map[netip.Addr][]netip.Prefix{}
+func of(pod *netnstest.Pod) map[netip.Addr]policy.Packet {
+	sources := map[netip.Addr]policy.Packet{}
 	for _, address := range pod.Addrs {
-		sources[address] = nil
+		sources[address] = policy.Packet{Attached: true}
 	}
 	return sources
 }

@@ -47,14 +47,14 @@ func inetFamily(f policy.Family) uint8 {
 type selection struct {
 	mode        Mode
 	former, now policy.Decider
-	sources     map[netip.Addr][]netip.Prefix // with the prefixes that were chosen for each
+	sources     map[netip.Addr]policy.Packet // with what is known of each one's packets
 	local       local
 	routes      *routes                  // nil: through which interface packets leave does not matter
 	started     map[conntrack.Tuple]bool // the connections that began while the rules changed
 }
 
 // newSelection returns nil where both policies leave the family alone.
-func newSelection(mode Mode, f policy.Family, former, now policy.Decider, sources map[netip.Addr][]netip.Prefix) *selection {
+func newSelection(mode Mode, f policy.Family, former, now policy.Decider, sources map[netip.Addr]policy.Packet) *selection {
 	on := func(d policy.Decider) bool { return slices.Contains(d.Settings.Families(), f) }
 	if !on(former) && !on(now) {
 		return nil
@@ -70,11 +70,11 @@ func newSelection(mode Mode, f policy.Family, former, now policy.Decider, source
 // answers and not what was called.
 func (s *selection) wrong(f *conntrack.Flow) bool {
 	source, destination, carried := f.Original.Src.Addr(), f.Reply.Src.Addr(), f.Reply.Dst.Addr()
-	chosen, ours := s.sources[source]
+	packet, ours := s.sources[source]
 	if !ours || !destination.IsValid() || !carried.IsValid() || s.local.has(destination) {
 		return false
 	}
-	packet := policy.Packet{Source: source, Destination: destination, Attached: true, Chosen: chosen}
+	packet.Source, packet.Destination = source, destination
 	if s.routes != nil {
 		var known bool
 		if packet.Output, known = s.routes.output(source, destination); !known {
@@ -84,7 +84,7 @@ func (s *selection) wrong(f *conntrack.Flow) bool {
 	before, now := s.given(s.former, packet), s.given(s.now, packet)
 	if carried != source && !s.has(carried) {
 		// Nobody answers at an address that the node had and has no more, so there is nothing that the end of the connection breaks.
-		return within(chosen, carried) || within(before.prefixes, carried) || within(now.prefixes, carried)
+		return within(packet.Chosen, carried) || within(before.prefixes, carried) || within(now.prefixes, carried)
 	}
 	if s.mode == UDP && f.Original.Proto != unix.IPPROTO_UDP {
 		return false

@@ -36,10 +36,10 @@ func flowOf(protocol uint8, from, to, answers, answered string) *conntrack.Flow 
 }
 
 // sourcesOf are sources for which nothing was chosen.
-func sourcesOf(addresses ...string) map[netip.Addr][]netip.Prefix {
-	sources := map[netip.Addr][]netip.Prefix{}
+func sourcesOf(addresses ...string) map[netip.Addr]policy.Packet {
+	sources := map[netip.Addr]policy.Packet{}
 	for _, address := range addresses {
-		sources[netip.MustParseAddr(address)] = nil
+		sources[netip.MustParseAddr(address)] = policy.Packet{Attached: true}
 	}
 	return sources
 }
@@ -120,6 +120,31 @@ func TestSelectionBySettings(t *testing.T) {
 	}
 	if newSelection(Changed, policy.IPv6, policyOf(v4).Decider(nil), policyOf(v4).Decider(nil), nil) != nil {
 		t.Error("a family that is off is looked at")
+	}
+}
+
+// TestSelectionOfOptedOut: who opted out keeps its address, unless the policy is about all traffic.
+func TestSelectionOfOptedOut(t *testing.T) {
+	pods := policyOf(policy.DefaultSettings())
+	all := pods
+	all.Settings.Sources = policy.SourcesAll
+	sources := map[netip.Addr]policy.Packet{netip.MustParseAddr(podAddress): {OptedOut: true}}
+	for name, c := range map[string]struct {
+		former, now policy.Policy
+		carried     string
+		want        bool
+	}{
+		"pods to all":           {pods, all, podAddress, true},
+		"all to pods":           {all, pods, nodeAddress, true},
+		"pods, the same":        {pods, pods, podAddress, false},
+		"pods, somebody else's": {pods, pods, nodeAddress, false},
+		"all, the same":         {all, all, nodeAddress, false},
+	} {
+		s := newSelection(Changed, policy.IPv4, c.former.Decider(nil), c.now.Decider(nil), sources)
+		s.local = nodeOnly
+		if got := s.wrong(flowOf(tcp, podAddress, "8.8.8.8", "8.8.8.8", c.carried)); got != c.want {
+			t.Errorf("%s: ended %t, want %t", name, got, c.want)
+		}
 	}
 }
 

@@ -105,7 +105,7 @@ func TestSelectionOfChosen(t *testing.T) {
 	p.Egress = []policy.Egress{group("203.0.113.0/24", "192.0.2.16/28", "")}
 	const another = "10.244.0.6"
 	sources := sourcesOf(podAddress, another)
-	sources[netip.MustParseAddr(podAddress)] = []netip.Prefix{netip.MustParsePrefix("192.0.2.48/28")}
+	sources[netip.MustParseAddr(podAddress)] = policy.Packet{Attached: true, Chosen: []netip.Prefix{netip.MustParsePrefix("192.0.2.48/28")}}
 	for name, c := range map[string]struct {
 		source, to, carried string
 		before              []string // the node's addresses before; now they are 192.0.2.17 and 192.0.2.49
@@ -138,7 +138,7 @@ func TestSelectionOfAnnotationsRefused(t *testing.T) {
 	allowed := policyOf(policy.DefaultSettings())
 	allowed.Settings.PodAnnotations = policy.AllowedAnnotations([]string{policy.SourceAddressesAnnotation})
 	denied := policyOf(policy.DefaultSettings())
-	sources := map[netip.Addr][]netip.Prefix{netip.MustParseAddr(podAddress): {netip.MustParsePrefix("192.0.2.48/28")}}
+	sources := map[netip.Addr]policy.Packet{netip.MustParseAddr(podAddress): {Attached: true, Chosen: []netip.Prefix{netip.MustParsePrefix("192.0.2.48/28")}}}
 	for carried, want := range map[string]bool{"192.0.2.49": true, nodeAddress: false, podAddress: true} {
 		s := newSelection(Changed, policy.IPv4, rules(allowed, "192.0.2.49"), rules(denied), sources)
 		s.local = append(nodeOnly, netip.MustParsePrefix("192.0.2.49/32"))

@@ -14,8 +14,8 @@ import (
 // before the rules change.
 type FlowChange interface {
 	// End deletes the connections of the given sources that contradict the rules now, by what the former ones gave them, or
-	// none; no other. With each source come the prefixes of the addresses that were chosen for it. It is called once.
-	End(ctx context.Context, former, now policy.Decider, sources map[netip.Addr][]netip.Prefix) (deleted int, err error)
+	// none; no other. With each source comes what is known of its packets. It is called once.
+	End(ctx context.Context, former, now policy.Decider, sources map[netip.Addr]policy.Packet) (deleted int, err error)
 }
 
 // Rules are what decides about connections: a policy, and those of the node's own addresses that it may give them.
@@ -47,25 +47,33 @@ func (n *Node) EndFlows(ctx context.Context, former *Rules, now Rules, sources [
 	if change == nil {
 		return 0, nil
 	}
-	records, _ := n.records.List()
 	decider := now.decider()
 	if former == nil {
-		return change.End(ctx, decider, decider, chosen(records, func(a netip.Addr) bool { return slices.Contains(sources, a) }))
+		return change.End(ctx, decider, decider, n.senders(func(a netip.Addr) bool { return slices.Contains(sources, a) }))
 	}
-	return change.End(ctx, former.decider(), decider, chosen(records, func(netip.Addr) bool { return true }))
+	return change.End(ctx, former.decider(), decider, n.senders(func(netip.Addr) bool { return true }))
 }
 
-// chosen are the wanted addresses of attachments, with the prefixes that were chosen for each.
-func chosen(attachments []attachment.Attachment, wanted func(netip.Addr) bool) map[netip.Addr][]netip.Prefix {
-	sources := map[netip.Addr][]netip.Prefix{}
-	for _, a := range attachments {
-		for _, address := range a.Addresses {
-			if wanted(address) {
-				sources[address] = a.SourceAddresses
+// senders are the wanted addresses of pods, with what is known of their packets. Those that opted out are among them, because a
+// policy about all traffic takes no heed of that. An address that was given away is the attached pod's.
+func (n *Node) senders(wanted func(netip.Addr) bool) map[netip.Addr]policy.Packet {
+	senders := map[netip.Addr]policy.Packet{}
+	add := func(attachments []attachment.Attachment, packet func(a attachment.Attachment) policy.Packet) {
+		for _, a := range attachments {
+			for _, address := range a.Addresses {
+				if wanted(address) {
+					senders[address] = packet(a)
+				}
 			}
 		}
 	}
-	return sources
+	optedOut, _ := n.OptedOut()
+	add(optedOut, func(attachment.Attachment) policy.Packet { return policy.Packet{OptedOut: true} })
+	records, _ := n.records.List()
+	add(records, func(a attachment.Attachment) policy.Packet {
+		return policy.Packet{Attached: true, Chosen: a.SourceAddresses}
+	})
+	return senders
 }
 
 // addressesChanged reports whether those of the node's addresses that the policy may give are others than at the last good Sync.
