@@ -110,6 +110,9 @@ func TestPersistedFlags(t *testing.T) {
 // head begins a policy that an agent wrote down which knew no keys for settings.
 const head = `{"version":1,"settings":{"chain":"IP-MASQ-AGENT","sources":"pods","ipv6":false,"randomFully":false,"toPorts":[{"first":7,"last":9}]},`
 
+// egress is a group of all destinations that chooses the address which masquerading would give.
+const egress = "egress: [{destinations: [0.0.0.0/0], sourceAddresses: [192.0.2.0/24]}]\n"
+
 // TestSettingsLive changes the keys under a running daemon, while a pod sends all the time: no packet is seen with its address.
 func TestSettingsLive(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
@@ -120,13 +123,17 @@ func TestSettingsLive(t *testing.T) {
 		stream := startStream(t, r, pod)
 		for _, file := range []string{
 			"sources: all\n", "toPorts: 20000-29999\nsources: all\n", "toPorts: 20000-29999\n", "randomFully: false\n", "sources: all\ntoPorts: auto\n", "",
+			"nodeTraffic: true\n", "nodeTraffic: true\ntoPorts: 20000-29999\n", "nodeTraffic: true\n" + egress, egress, "sources: all\n" + egress, "nodeTraffic: true\n",
+			"sources: all\n", "outputInterfaces: [internet]\n", "outputInterfaces: ['!corp']\nsources: all\n", "outputInterfaces: [int*]\nnodeTraffic: true\n" + egress, "",
 		} {
 			r.Write(t, never+file)
-			want := map[bool]string{true: "all", false: "pods"}[strings.Contains(file, "sources: all")]
+			says := func(word string) bool { return strings.Contains(file, word) }
 			r.eventually(t, agent, file, func() bool {
 				s := r.statusOf(t)
-				return string(s.Policy.Settings.Sources) == want && s.Policy.Settings.RandomFully != strings.Contains(file, "false") &&
-					(s.Policy.Settings.ToPorts != nil) == strings.Contains(file, "toPorts") && s.Drift != nil && len(s.Drift) == 0
+				p := s.Policy.Settings
+				return (p.Sources == policy.SourcesAll) == says("sources: all") && p.NodeTraffic == says("nodeTraffic") && p.RandomFully != says("false") &&
+					(p.ToPorts != nil) == says("toPorts") && (s.Policy.Egress != nil) == says("egress") && (s.Policy.OutputInterfaces != nil) == says("outputInterfaces") &&
+					s.Drift != nil && len(s.Drift) == 0
 			})
 			if seen, err := pod.Seen("tcp", r.Internet.IPv4); err != nil || seen.Addr().String() != "192.0.2.1" || strings.Contains(file, "20000") && (seen.Port() < 20000 || seen.Port() > 29999) {
 				t.Errorf("with %q: seen from %v, %v", file, seen, err)
@@ -219,6 +226,14 @@ func TestBrokenFileOfADirectory(t *testing.T) {
 	put("ip-masq-b", "nonMasqueradeCIDRs: [10.5.0.0/16]\n")
 	r.waitReady(t, agent)
 	holds("all files", "10.4.0.0/16 ip-masq-a:1, 10.5.0.0/16 ip-masq-b:1")
+	agent.Stop(syscall.SIGTERM, patience)
+	put("ip-masq-b", "{*")
+	if err := os.Remove(filepath.Join(r.DataDir, "policy.json")); err != nil {
+		t.Fatal(err)
+	}
+	agent = r.start(t, "--config", dir) // nobody knows what b ever was
+	r.waitUnready(t, agent, "ip-masq-b:1:2: invalid JSON")
+	holds("the good file", "10.4.0.0/16 ip-masq-a:1")
 }
 
 // keeps are the prefixes of a status that keep the pod's address, with their places, but link-local.

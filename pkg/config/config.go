@@ -41,8 +41,6 @@ type Options struct {
 	Given []string
 	// NodePorts are the ports of Services, for advice; the zero value gives none.
 	NodePorts policy.PortRange
-
-	pending bool // of tests: the keys that are pending are known
 }
 
 // families lists the families that are on.

@@ -85,7 +85,7 @@ func decode(name string, data []byte, opts Options, r *report) file {
 		}
 		return file{name: name}
 	}
-	return d.file(d.checkKeys("", keys, opts.knownKeys()), values)
+	return d.file(d.checkKeys("", keys, knownKeys), values)
 }
 
 // place names a position that belongs to a key, or to none.
@@ -98,7 +98,7 @@ func (d decoder) errorf(key string, at position, format string, args ...any) {
 // file reads the values of the known keys.
 func (d decoder) file(keys map[string]entry, values map[string]any) file {
 	f := file{name: d.name}
-	for _, key := range d.opts.knownKeys() {
+	for _, key := range knownKeys {
 		e, given := keys[key]
 		value := values[key]
 		if !given {

@@ -29,7 +29,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(data, byte(0))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, flags byte) {
-		opts := Options{EnableIPv6: flags&1 > 0, AllReserved: flags&2 > 0, Lenient: flags&4 > 0, pending: flags&8 > 0, Settings: policy.DefaultSettings()}
+		opts := Options{EnableIPv6: flags&1 > 0, AllReserved: flags&2 > 0, Lenient: flags&4 > 0, Settings: policy.DefaultSettings()}
 		config, findings, err := Parse("f", data, opts)
 		checkFindings(t, findings, err)
 		if err == nil {

@@ -56,15 +56,8 @@ type Key struct {
 	Summary string // one sentence
 }
 
-// pending are keys that are read and checked, and that no file may have yet because not every backend renders them.
-var pending = []string{keyOutputInterfaces, keyEgress, keyNodeTraffic, keyPodAnnotations}
-
 // Keys lists the keys of the file.
 func Keys() []Key {
-	return slices.DeleteFunc(allKeys(), func(k Key) bool { return slices.Contains(pending, k.Name) })
-}
-
-func allKeys() []Key {
 	return []Key{
 		{
 			keyNonMasquerade, CIDRs, "10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16; with IPv6 on also fc00::/7",
@@ -97,18 +90,13 @@ func allKeys() []Key {
 	}
 }
 
-// knownKeys are the names of the keys that a file may have.
-func (o Options) knownKeys() []string {
-	keys := Keys()
-	if o.pending {
-		keys = allKeys()
-	}
+var knownKeys = func() []string {
 	var names []string
-	for _, key := range keys {
+	for _, key := range Keys() {
 		names = append(names, key.Name)
 	}
 	return names
-}
+}()
 
 // checkKeys reports the keys of a mapping that are unknown or given twice and returns the others. Of two the last one counts, as
 // in the decoder of the values. The mapping inside the file that they are in is named by where, the file itself is not.

@@ -74,11 +74,11 @@ var lintCases = []struct {
 
 	// Egress.
 	{
-		name: "a masqueraded island in an egress group, and a kept one", opts: everything,
+		name: "a masqueraded island in an egress group, and a kept one",
 		text: "nonMasqueradeCIDRs: [10.0.0.0/8, 203.0.113.128/25]\nmasqueradeCIDRs: [203.0.113.0/25]\negress: [{destinations: [203.0.113.0/24], sourceAddresses: [192.0.2.0/28]}]",
 	},
 	{
-		name: "destinations without effect", opts: everything,
+		name: "destinations without effect",
 		text: "egress:\n- destinations: [203.0.113.0/24, 203.0.113.7/32, 203.0.113.0/24, 239.0.0.0/8]\n  sourceAddresses: [192.0.2.0/28]\n- destinations: [203.0.113.8/32]\n  sourceAddresses: [192.0.2.16/28]\n",
 		says: []string{
 			"f:2:34: warning: 203.0.113.7/32 changes nothing: 203.0.113.0/24 (line 2) covers it; remove one of the two\n",
@@ -87,7 +87,7 @@ var lintCases = []struct {
 		},
 	},
 	{
-		name: "source addresses without effect", opts: everythingIPv6,
+		name: "source addresses without effect", opts: ipv6,
 		text: "nonMasqueradeCIDRs: [10.0.0.0/8, 'fc00::/7']\negress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: [192.0.2.0/24, 192.0.2.7/32, '2001:db8::/32', 192.0.2.0/24]\n",
 		says: []string{
 			"f:4:35: warning: 192.0.2.7/32 changes nothing: 192.0.2.0/24 (line 4) covers it; remove one of the two\n",
@@ -96,15 +96,15 @@ var lintCases = []struct {
 		},
 	},
 	{
-		name: "an exception around egress", opts: everything, text: "masqueradeCIDRs: [203.0.113.0/24]\negress: [{destinations: [203.0.113.7/32], sourceAddresses: [192.0.2.0/28]}]",
+		name: "an exception around egress", text: "masqueradeCIDRs: [203.0.113.0/24]\negress: [{destinations: [203.0.113.7/32], sourceAddresses: [192.0.2.0/28]}]",
 		says: []string{"f:1:19: warning: 203.0.113.0/24 has no effect: no prefix around it"},
 	},
 	{
-		name: "pod range translated", opts: everything, ranges: pods, text: "egress: [{destinations: [10.244.0.0/16], sourceAddresses: [192.0.2.0/28]}]",
+		name: "pod range translated", ranges: pods, text: "egress: [{destinations: [10.244.0.0/16], sourceAddresses: [192.0.2.0/28]}]",
 		says: []string{"f: warning: 10.244.0.0/16, the pod range of 10-bridge.conflist, would be masqueraded: add it"},
 	},
 	{
-		name: "egress in a ConfigMap", opts: everything,
+		name: "egress in a ConfigMap",
 		text: "kind: ConfigMap\napiVersion: v1\ndata:\n  config: |\n    outputInterfaces: [eth0, eth0]\n    egress:\n    - destinations:\n      - 203.0.113.0/24\n      - 203.0.113.9/32\n      sourceAddresses: [192.0.2.0/28]\n",
 		says: []string{
 			`f:5:30: warning: "eth0" is listed twice, first in line 5: remove one of them` + "\n",
@@ -113,14 +113,14 @@ var lintCases = []struct {
 	},
 
 	// Interfaces.
-	{name: "interfaces", opts: everything, text: "outputInterfaces: [eth0, bond*, '!bond9']"},
-	{name: "exclusions alone", opts: everything, text: "outputInterfaces: ['!wg0', '!tun*']"},
+	{name: "interfaces", text: "outputInterfaces: [eth0, bond*, '!bond9']"},
+	{name: "exclusions alone", text: "outputInterfaces: ['!wg0', '!tun*']"},
 	{
-		name: "no interfaces", opts: everything, text: "outputInterfaces: []",
+		name: "no interfaces", text: "outputInterfaces: []",
 		says: []string{"f:1:1: warning: outputInterfaces is empty, which means every interface: list some, or remove the line\n"},
 	},
 	{
-		name: "interfaces without effect", opts: everything, text: "outputInterfaces: [eth0, '!eth0', bond1, bond*, '!wg0', '!bond7', eth*, '!eth1*', '!eth10']",
+		name: "interfaces without effect", text: "outputInterfaces: [eth0, '!eth0', bond1, bond*, '!wg0', '!bond7', eth*, '!eth1*', '!eth10']",
 		says: []string{
 			`f:1:20: warning: "eth0" has no effect: "!eth0" (line 1) leaves out every interface that it names; remove one of the two`,
 			`f:1:35: warning: "bond1" changes nothing: "bond*" (line 1) covers it; remove one of the two`,
@@ -146,7 +146,7 @@ var lintCases = []struct {
 		},
 	},
 	{
-		name: "annotations without pods", opts: everything, text: "podAnnotations: deny\nsources: all",
+		name: "annotations without pods", text: "podAnnotations: deny\nsources: all",
 		says: []string{"f:1:1: warning: podAnnotations has no effect: with sources: all the policy does not know pods\n"},
 	},
 

@@ -138,7 +138,7 @@ var directoryCases = []struct {
 		want: with(rfc1918, linkLocal), sources: []string{"ip-masq-a", "ip-masq-b"},
 	},
 	{
-		name: "egress and interfaces are joined", opts: everything,
+		name: "egress and interfaces are joined",
 		tree: fileTree{
 			"ip-masq-a": "outputInterfaces: [eth0]\negress: [{destinations: [203.0.113.0/24], sourceAddresses: [192.0.2.0/28]}]",
 			"ip-masq-b": "outputInterfaces: ['!wg0', eth0]\negress: [{destinations: [198.51.100.0/24], sourceAddresses: [192.0.2.0/28]}]",
@@ -147,7 +147,7 @@ var directoryCases = []struct {
 		want: with(rfc1918, interfaces("eth0", "!wg0"), toward("203.0.113.0/24", "192.0.2.0/28", ""), toward("198.51.100.0/24", "192.0.2.0/28", "")), sources: []string{"ip-masq-a", "ip-masq-b", "ip-masq-c"},
 	},
 	{
-		name: "the same destination in two files", opts: everything,
+		name: "the same destination in two files",
 		tree: fileTree{
 			"ip-masq-a": "egress: [{destinations: [203.0.113.0/24], sourceAddresses: [192.0.2.0/28]}]",
 			"ip-masq-b": "egress: [{destinations: [203.0.113.0/24], sourceAddresses: [192.0.2.0/24]}]",
@@ -155,14 +155,14 @@ var directoryCases = []struct {
 		says: []string{`DIR/ip-masq-b:1:26: error: CIDR "203.0.113.0/24" is in egress[0].destinations and in egress[0].destinations (DIR/ip-masq-a:1): remove one of the two`},
 	},
 	{
-		name: "settings that agree", opts: everything,
+		name: "settings that agree",
 		tree: fileTree{"ip-masq-a": "sources: pods\ntoPorts: 1-2", "ip-masq-b": "toPorts: 1-2\nnodeTraffic: false", "ip-masq-c": "nodeTraffic: true\nsources: pods"},
 		want: with(rfc1918, settingsOf(func(s *policy.Settings) {
 			s.Sources, s.ToPorts, s.NodeTraffic = policy.SourcesPods, policy.PortRanges{{First: 1, Last: 2}}, true
 		})), sources: []string{"ip-masq-a", "ip-masq-b", "ip-masq-c"},
 	},
 	{
-		name: "settings that do not", opts: everything,
+		name: "settings that do not",
 		tree: fileTree{"ip-masq-a": "sources: pods\ntoPorts: 1-2\nrandomFully: true\npodAnnotations: deny", "ip-masq-b": "toPorts: auto\nsources: all\npodAnnotations: allow\nrandomFully: false"},
 		says: []string{
 			"DIR/ip-masq-b:2:1: error: sources is all here and pods in DIR/ip-masq-a:1: remove one of the two\n",

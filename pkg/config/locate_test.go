@@ -53,7 +53,7 @@ func TestLocateKeys(t *testing.T) {
 		"ip-masq-a": "sources: pods\noutputInterfaces:\n- eth0\negress:\n- destinations:\n  - 203.0.113.0/24\n  sourceAddresses: [192.0.2.0/28]\n",
 		"ip-masq-b": "nodeTraffic: true\ntoPorts: 1-2\negress:\n- destinations: [198.51.100.0/24]\n  sourceAddresses: [192.0.2.0/28]\n",
 	}.make(t)
-	c, _, err := Load(Options{Path: dir, AllowDir: true, pending: true, Given: []string{"to-ports"}})
+	c, _, err := Load(Options{Path: dir, AllowDir: true, Given: []string{"to-ports"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,6 +38,10 @@ func merge(files []file, opts Options, r *report) merged {
 	checkLimit(m.keep, lowest(files), r)
 	m.checkLists(r)
 	checkLinkLocal(m.otherItems(), c, r)
+	if len(m.groups) > policy.MaxEgress {
+		r.errorf(m.groups[policy.MaxEgress].at, "%s has %d items: put destinations with the same %s together, so that there are at most %d",
+			keyEgress, len(m.groups), keySourceAddresses, policy.MaxEgress)
+	}
 	if !r.failed() { // a bad item may be the one that would put a default out of force
 		m.checkDefaults(r)
 	}

@@ -68,12 +68,6 @@ type parseCase struct {
 	says []string // each in the text of one finding: the errors, or the warnings of what is accepted
 }
 
-// everything has the keys that are pending, too, and everythingIPv6 IPv6 besides.
-var (
-	everything     = Options{pending: true}
-	everythingIPv6 = Options{pending: true, EnableIPv6: true}
-)
-
 func settingsOf(change func(*policy.Settings)) func(*Config) {
 	return func(c *Config) { change(&c.Settings) }
 }
@@ -93,38 +87,38 @@ func toward(destinations, sources string, missing policy.WhenMissing) func(*Conf
 var acceptedCases = []parseCase{
 	// Egress.
 	{
-		name: "egress", opts: everything,
+		name: "egress",
 		text: "egress:\n- destinations: [203.0.113.0/24, 198.51.100.7/32]\n  sourceAddresses: [192.0.2.0/28]\n- destinations: [0.0.0.0/0]\n  sourceAddresses: [198.51.100.0/24]\n  whenMissing: drop\n",
 		want: with(rfc1918, toward("203.0.113.0/24 198.51.100.7/32", "192.0.2.0/28", ""), toward("0.0.0.0/0", "198.51.100.0/24", policy.MissingDrop)),
 	},
 	{
-		name: "egress in JSON, both families", opts: everythingIPv6,
+		name: "egress in JSON, both families", opts: ipv6,
 		text: `{"egress": [{"whenMissing": "masquerade", "sourceAddresses": ["192.0.2.1/32", "2001:db8::1/128"], "destinations": ["2001:db8:1::/48", "203.0.113.0/24"]}]}`,
 		want: with(rfc1918+" fc00::/7", toward("2001:db8:1::/48 203.0.113.0/24", "192.0.2.1/32 2001:db8::1/128", policy.MissingMasquerade)),
 	},
 	{
-		name: "egress by anchors", opts: everything,
+		name: "egress by anchors",
 		text: "egress:\n- &a\n  destinations: [203.0.113.0/24]\n  sourceAddresses: &s [192.0.2.0/28]\n- destinations: [198.51.100.0/24]\n  sourceAddresses: *s\n",
 		want: with(rfc1918, toward("203.0.113.0/24", "192.0.2.0/28", ""), toward("198.51.100.0/24", "192.0.2.0/28", "")),
 	},
-	{name: "no egress", opts: everything, text: "egress: []", want: with(rfc1918)},
+	{name: "no egress", text: "egress: []", want: with(rfc1918)},
 	{
-		name: "egress inside the defaults", opts: everything, text: "egress: [{destinations: [10.9.0.0/16], sourceAddresses: [192.0.2.0/28]}]",
+		name: "egress inside the defaults", text: "egress: [{destinations: [10.9.0.0/16], sourceAddresses: [192.0.2.0/28]}]",
 		want: with(rfc1918, toward("10.9.0.0/16", "192.0.2.0/28", "")),
 	},
 	{
-		name: "egress to link-local beside its switch", opts: everything, text: "masqLinkLocal: true\negress: [{destinations: [169.254.0.0/16], sourceAddresses: [192.0.2.0/28]}]",
+		name: "egress to link-local beside its switch", text: "masqLinkLocal: true\negress: [{destinations: [169.254.0.0/16], sourceAddresses: [192.0.2.0/28]}]",
 		want: with(rfc1918, linkLocal, toward("169.254.0.0/16", "192.0.2.0/28", "")),
 	},
 	{
-		name: "lenient: a key of egress", opts: Options{pending: true, Lenient: true}, text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: [192.0.2.0/28]\n  whenmissing: drop\n",
+		name: "lenient: a key of egress", opts: Options{Lenient: true}, text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: [192.0.2.0/28]\n  whenmissing: drop\n",
 		want: with(rfc1918, toward("203.0.113.0/24", "192.0.2.0/28", "")),
 		says: []string{`f:4:3: warning: unknown key "egress[0].whenmissing" is ignored: did you mean whenMissing?`},
 	},
 
 	// Interfaces.
-	{name: "interfaces", opts: everything, text: "outputInterfaces: [eth0, bond*, '!wg0', \"!tun*\"]", want: with(rfc1918, interfaces("eth0", "bond*", "!wg0", "!tun*"))},
-	{name: "no interfaces", opts: everything, text: "outputInterfaces: []", want: with(rfc1918)},
+	{name: "interfaces", text: "outputInterfaces: [eth0, bond*, '!wg0', \"!tun*\"]", want: with(rfc1918, interfaces("eth0", "bond*", "!wg0", "!tun*"))},
+	{name: "no interfaces", text: "outputInterfaces: []", want: with(rfc1918)},
 
 	// Settings.
 	{name: "sources", text: "sources: all", want: with(rfc1918, settingsOf(func(s *policy.Settings) { s.Sources = policy.SourcesAll }))},
@@ -151,13 +145,13 @@ var acceptedCases = []parseCase{
 			s.Sources, s.ToPorts = policy.SourcesPods, policy.PortRanges{{First: 5, Last: 6}}
 		})),
 	},
-	{name: "traffic of the node", opts: everything, text: "nodeTraffic: true", want: with(rfc1918, settingsOf(func(s *policy.Settings) { s.NodeTraffic = true }))},
-	{name: "no traffic of the node beside all", opts: everything, text: "nodeTraffic: false\nsources: all", want: with(rfc1918, settingsOf(func(s *policy.Settings) { s.Sources = policy.SourcesAll }))},
-	{name: "annotations allowed", opts: everything, text: "podAnnotations: allow", want: with(rfc1918, settingsOf(func(s *policy.Settings) { s.PodAnnotations = policy.AllowAnnotations }))},
-	{name: "annotations denied", opts: everything, text: "podAnnotations: deny", want: with(rfc1918, settingsOf(func(s *policy.Settings) { s.PodAnnotations = policy.DenyAnnotations }))},
-	{name: "no annotations", opts: everything, text: "podAnnotations: []", want: with(rfc1918, settingsOf(func(s *policy.Settings) { s.PodAnnotations = policy.DenyAnnotations }))},
+	{name: "traffic of the node", text: "nodeTraffic: true", want: with(rfc1918, settingsOf(func(s *policy.Settings) { s.NodeTraffic = true }))},
+	{name: "no traffic of the node beside all", text: "nodeTraffic: false\nsources: all", want: with(rfc1918, settingsOf(func(s *policy.Settings) { s.Sources = policy.SourcesAll }))},
+	{name: "annotations allowed", text: "podAnnotations: allow", want: with(rfc1918)},
+	{name: "annotations denied", text: "podAnnotations: deny", want: with(rfc1918, settingsOf(func(s *policy.Settings) { s.PodAnnotations = policy.DenyAnnotations }))},
+	{name: "no annotations", text: "podAnnotations: []", want: with(rfc1918, settingsOf(func(s *policy.Settings) { s.PodAnnotations = policy.DenyAnnotations }))},
 	{
-		name: "a list of annotations", opts: everything, text: "podAnnotations: [ip-masq-agent/source-addresses, ip-masq-agent/masquerade]",
+		name: "a list of annotations", text: "podAnnotations: [ip-masq-agent/source-addresses, ip-masq-agent/masquerade]",
 		want: with(rfc1918, settingsOf(func(s *policy.Settings) {
 			s.PodAnnotations = "ip-masq-agent/masquerade,ip-masq-agent/source-addresses"
 		})),
@@ -277,68 +271,71 @@ var acceptedCases = []parseCase{
 
 var refusedCases = []parseCase{
 	// Egress.
-	{name: "egress is not offered yet", text: "egress: []", says: []string{`f:1:1: error: unknown key "egress"`}},
-	{name: "egress as a mapping", opts: everything, text: "egress: {destinations: []}", says: []string{`f:1:9: error: egress is a mapping: write a list of mappings, each with destinations and sourceAddresses`}},
-	{name: "egress without a value", opts: everything, text: "egress:", says: []string{`f:1:1: error: egress has no value: write [] for none, or remove the line`}},
-	{name: "item is a prefix", opts: everything, text: "egress:\n- 203.0.113.0/24", says: []string{`f:2:3: error: egress[0] is the string "203.0.113.0/24": write a mapping with destinations and sourceAddresses`}},
-	{name: "item is empty", opts: everything, text: "egress:\n-\n", says: []string{`f:2:2: error: egress[0] is empty: write a mapping`}},
+	{name: "egress as a mapping", text: "egress: {destinations: []}", says: []string{`f:1:9: error: egress is a mapping: write a list of mappings, each with destinations and sourceAddresses`}},
+	{name: "egress without a value", text: "egress:", says: []string{`f:1:1: error: egress has no value: write [] for none, or remove the line`}},
+	{name: "item is a prefix", text: "egress:\n- 203.0.113.0/24", says: []string{`f:2:3: error: egress[0] is the string "203.0.113.0/24": write a mapping with destinations and sourceAddresses`}},
+	{name: "item is empty", text: "egress:\n-\n", says: []string{`f:2:2: error: egress[0] is empty: write a mapping`}},
 	{
-		name: "item without destinations", opts: everything, text: "egress:\n- sourceAddresses: [192.0.2.0/28]",
+		name: "item without destinations", text: "egress:\n- sourceAddresses: [192.0.2.0/28]",
 		says: []string{`f:2:3: error: egress[0] has no destinations: add the prefixes of the destinations`},
 	},
 	{
-		name: "item without sources", opts: everything, text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: []",
+		name: "item without sources", text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: []",
 		says: []string{`f:3:3: error: egress[0].sourceAddresses is empty: write the prefixes of the node's addresses that they should see, or remove the item of egress`},
 	},
-	{name: "destinations without a value", opts: everything, text: "egress:\n- destinations:\n  sourceAddresses: [192.0.2.0/28]", says: []string{`f:2:3: error: egress[0].destinations is empty`}},
+	{name: "destinations without a value", text: "egress:\n- destinations:\n  sourceAddresses: [192.0.2.0/28]", says: []string{`f:2:3: error: egress[0].destinations is empty`}},
 	{
-		name: "misspelt key of an item", opts: everything, text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: [192.0.2.0/28]\n  whenMising: drop",
+		name: "misspelt key of an item", text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: [192.0.2.0/28]\n  whenMising: drop",
 		says: []string{`f:4:3: error: unknown key "egress[0].whenMising": did you mean whenMissing?`},
 	},
 	{
-		name: "key of the file in an item", opts: everything, text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: [192.0.2.0/28]\n  toPorts: auto",
+		name: "key of the file in an item", text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: [192.0.2.0/28]\n  toPorts: auto",
 		says: []string{`f:4:3: error: unknown key "egress[0].toPorts": the known keys are destinations, sourceAddresses, whenMissing`},
 	},
-	{name: "whenMissing", opts: everything, text: `{"egress":[{"destinations":["203.0.113.0/24"],"sourceAddresses":["192.0.2.0/28"],"whenMissing":"reject"}]}`, says: []string{`f:1:96: error: egress[0].whenMissing is the string "reject": write masquerade, or drop`}},
+	{name: "whenMissing", text: `{"egress":[{"destinations":["203.0.113.0/24"],"sourceAddresses":["192.0.2.0/28"],"whenMissing":"reject"}]}`, says: []string{`f:1:96: error: egress[0].whenMissing is the string "reject": write masquerade, or drop`}},
 	{
-		name: "destination without a source", opts: everythingIPv6, text: "egress:\n- destinations: [203.0.113.0/24, '2001:db8::/32']\n  sourceAddresses: [192.0.2.0/28]",
+		name: "destination without a source", opts: ipv6, text: "egress:\n- destinations: [203.0.113.0/24, '2001:db8::/32']\n  sourceAddresses: [192.0.2.0/28]",
 		says: []string{`f:2:34: error: 2001:db8::/32 is IPv6, and egress[0].sourceAddresses has no IPv6 prefix: add one, or remove the destination`},
 	},
 	{
-		name: "source with host bits", opts: everything, text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses:\n  - 192.0.2.4/28\n",
+		name: "source with host bits", text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses:\n  - 192.0.2.4/28\n",
 		says: []string{`f:4:5: error: egress[0].sourceAddresses[0]: CIDR "192.0.2.4/28" is not aligned: use "192.0.2.0/28"`},
 	},
-	{name: "source without a length", opts: everything, text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: [192.0.2.4]", says: []string{`f:3:21: error: egress[0].sourceAddresses[0]: CIDR "192.0.2.4" has no prefix length: use "192.0.2.4/32" for this one address`}},
-	{name: "source of another family, which is off", opts: everything, text: "egress:\n- destinations: ['2001:db8::/32']\n  sourceAddresses: ['2001:db8:1::/64']", says: []string{
+	{name: "source without a length", text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: [192.0.2.4]", says: []string{`f:3:21: error: egress[0].sourceAddresses[0]: CIDR "192.0.2.4" has no prefix length: use "192.0.2.4/32" for this one address`}},
+	{name: "source of another family, which is off", text: "egress:\n- destinations: ['2001:db8::/32']\n  sourceAddresses: ['2001:db8:1::/64']", says: []string{
 		`f:2:18: error: egress[0].destinations[0]: CIDR "2001:db8::/32" is IPv6, which is off`, `f:3:21: error: egress[0].sourceAddresses[0]: CIDR "2001:db8:1::/64" is IPv6, which is off`,
 	}},
-	{name: "sources to nowhere", opts: everything, text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: [127.0.0.0/8, 224.0.0.0/4]", says: []string{
+	{name: "sources to nowhere", text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: [127.0.0.0/8, 224.0.0.0/4]", says: []string{
 		`f:3:21: error: 127.0.0.0/8 is no range of source addresses that other hosts can answer to`, `f:3:34: error: 224.0.0.0/4 is no range`,
 	}},
 	{
-		name: "destination in two groups", opts: everything, text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: [192.0.2.0/28]\n- destinations: [198.51.100.0/24, 203.0.113.0/24]\n  sourceAddresses: [192.0.2.0/28]",
+		name: "destination in two groups", text: "egress:\n- destinations: [203.0.113.0/24]\n  sourceAddresses: [192.0.2.0/28]\n- destinations: [198.51.100.0/24, 203.0.113.0/24]\n  sourceAddresses: [192.0.2.0/28]",
 		says: []string{`f:4:35: error: CIDR "203.0.113.0/24" is in egress[1].destinations and in egress[0].destinations (line 2): remove one of the two`},
 	},
 	{
-		name: "destination in the other list", opts: everything, text: "masqueradeCIDRs: [10.1.0.0/16]\negress:\n- destinations: [10.1.0.0/16]\n  sourceAddresses: [192.0.2.0/28]",
+		name: "destination in the other list", text: "masqueradeCIDRs: [10.1.0.0/16]\negress:\n- destinations: [10.1.0.0/16]\n  sourceAddresses: [192.0.2.0/28]",
 		says: []string{`f:3:18: error: CIDR "10.1.0.0/16" is in egress[0].destinations and in masqueradeCIDRs (line 1): remove one of the two`},
 	},
 	{
-		name: "destination in the defaults", opts: everything, text: "egress:\n- destinations: [10.0.0.0/8]\n  sourceAddresses: [192.0.2.0/28]",
+		name: "destination in the defaults", text: "egress:\n- destinations: [10.0.0.0/8]\n  sourceAddresses: [192.0.2.0/28]",
 		says: []string{`f:2:18: error: CIDR "10.0.0.0/8" is in egress[0].destinations and in the defaults of nonMasqueradeCIDRs, which are in force because that key lists no IPv4 range: list there the IPv4 ranges that keep the pod's address, or [] for none`},
 	},
 	{
-		name: "destination is link-local", opts: everything, text: "egress:\n- destinations: [169.254.0.0/16]\n  sourceAddresses: [192.0.2.0/28]",
+		name: "destination is link-local", text: "egress:\n- destinations: [169.254.0.0/16]\n  sourceAddresses: [192.0.2.0/28]",
 		says: []string{`f:2:18: error: CIDR "169.254.0.0/16" in egress[0].destinations is the link-local range: write "masqLinkLocal: true" as well`},
 	},
-	{name: "item in itself", opts: everything, text: "egress: &a [*a]", says: []string{`anchor 'a' value contains itself`}},
+	{
+		name: "too many items", text: "egress:\n" + manyGroups(policy.MaxEgress+2),
+		says: []string{fmt.Sprintf("f:%d:3: error: egress has 1001 items: put destinations with the same sourceAddresses together, so that there are at most 999", policy.MaxEgress+2)},
+	},
+	{name: "item in itself", text: "egress: &a [*a]", says: []string{`anchor 'a' value contains itself`}},
 
 	// Interfaces.
-	{name: "interface as a word", opts: everything, text: "outputInterfaces: eth0", says: []string{`f:1:19: error: outputInterfaces is the string "eth0": write a list, such as [eth0, "bond*", "!wg0"]`}},
-	{name: "an exclusion without quotes", opts: everything, text: "outputInterfaces: [eth0, !wg0 ]", says: []string{`f:1:26: error: outputInterfaces[1] is empty: write a name such as eth0, or remove the item; one that begins with an exclamation mark needs quotes: "!wg0"`}},
-	{name: "a number for an interface", opts: everything, text: "outputInterfaces: [12]", says: []string{`f:1:20: error: outputInterfaces[0] is the number 12: write the name of an interface, in quotes if it is a number`}},
+	{name: "interface as a word", text: "outputInterfaces: eth0", says: []string{`f:1:19: error: outputInterfaces is the string "eth0": write a list, such as [eth0, "bond*", "!wg0"]`}},
+	{name: "an exclusion without quotes", text: "outputInterfaces: [eth0, !wg0 ]", says: []string{`f:1:26: error: outputInterfaces[1] is empty: write a name such as eth0, or remove the item; one that begins with an exclamation mark needs quotes: "!wg0"`}},
+	{name: "a number for an interface", text: "outputInterfaces: [12]", says: []string{`f:1:20: error: outputInterfaces[0] is the number 12: write the name of an interface, in quotes if it is a number`}},
 	{
-		name: "bad patterns", opts: everything, text: "outputInterfaces:\n- '*'\n- eth/0\n- averylonginterface\n- '!'\n",
+		name: "bad patterns", text: "outputInterfaces:\n- '*'\n- eth/0\n- averylonginterface\n- '!'\n",
 		says: []string{
 			`f:2:3: error: outputInterfaces[0]: interface "*" means every interface`, `f:3:3: error: outputInterfaces[1]: interface "eth/0": want a name without blanks`,
 			`f:4:3: error: outputInterfaces[2]: interface "averylonginterface": want at most 15 characters`, `f:5:3: error: outputInterfaces[3]: interface "!": want a name`,
@@ -356,15 +353,15 @@ var refusedCases = []parseCase{
 	{name: "too high a port", text: "toPorts: 65536", says: []string{`toPorts: port range "65536": want FIRST-LAST`}},
 	{name: "auto with a capital", text: "toPorts: Auto", says: []string{`toPorts: port range "Auto": want FIRST-LAST`}},
 	{
-		name: "traffic of the node beside all", opts: everything, text: "sources: all\nnodeTraffic: true",
+		name: "traffic of the node beside all", text: "sources: all\nnodeTraffic: true",
 		says: []string{`f:2:1: error: nodeTraffic: true says nothing beside sources: all (line 1), which is about all traffic already: remove one of the two`},
 	},
 	{
-		name: "traffic of the node beside the flag", opts: Options{pending: true, Given: []string{"sources"}, Settings: policy.Settings{Sources: policy.SourcesAll}}, text: "sources: pods\nnodeTraffic: true",
+		name: "traffic of the node beside the flag", opts: Options{Given: []string{"sources"}, Settings: policy.Settings{Sources: policy.SourcesAll}}, text: "sources: pods\nnodeTraffic: true",
 		says: []string{`f:2:1: error: nodeTraffic: true says nothing beside sources: all (the flag --sources)`},
 	},
-	{name: "annotations in other words", opts: everything, text: "podAnnotations: some", says: []string{`f:1:17: error: podAnnotations is the string "some": write allow, deny, or a list of annotations, such as [ip-masq-agent/source-addresses]`}},
-	{name: "an annotation that is none", opts: everything, text: "podAnnotations: [masquerade]", says: []string{`f:1:18: error: podAnnotations[0] is the string "masquerade": write ip-masq-agent/masquerade, or ip-masq-agent/source-addresses`}},
+	{name: "annotations in other words", text: "podAnnotations: some", says: []string{`f:1:17: error: podAnnotations is the string "some": write allow, deny, or a list of annotations, such as [ip-masq-agent/source-addresses]`}},
+	{name: "an annotation that is none", text: "podAnnotations: [masquerade]", says: []string{`f:1:18: error: podAnnotations[0] is the string "masquerade": write ip-masq-agent/masquerade, or ip-masq-agent/source-addresses`}},
 
 	// Keys.
 	{name: "unknown key", text: "nonMasqueradeCIDR: []", says: []string{`f:1:1: error: unknown key "nonMasqueradeCIDR": did you mean nonMasqueradeCIDRs?`}},
@@ -521,6 +518,15 @@ func checkSays(t *testing.T, findings []Finding, says []string) {
 			t.Errorf("finding %d\n got %s\nwant %s", i, f, says[i])
 		}
 	}
+}
+
+// manyGroups returns count items of egress, one a line.
+func manyGroups(count int) string {
+	var groups strings.Builder
+	for prefix := range strings.SplitSeq(manyCIDRs(count), ",") {
+		fmt.Fprintf(&groups, "- {destinations: [%s], sourceAddresses: [192.0.2.0/28]}\n", prefix)
+	}
+	return groups.String()
 }
 
 // manyCIDRs returns count different CIDRs, separated by commas.

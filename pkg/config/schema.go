@@ -62,11 +62,9 @@ func (t Type) schema() map[string]any {
 }
 
 // Schema returns the JSON schema of the file, for editors and for checks in front of the agent.
-func Schema() []byte { return schemaOf(Keys()) }
-
-func schemaOf(keys []Key) []byte {
+func Schema() []byte {
 	properties := map[string]any{}
-	for _, key := range keys {
+	for _, key := range Keys() {
 		property := key.Type.schema()
 		property["description"] = fmt.Sprintf("%s Default: %s.", key.Summary, key.Default)
 		properties[key.Name] = property

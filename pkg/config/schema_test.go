@@ -55,6 +55,7 @@ var beyondSchema = map[string]string{
 	"interval too long":                         "arithmetic",
 	"two documents":                             "a decoder reads one",
 	"destination without a source":              "two keys together",
+	"too many items":                            "the files together",
 	"destination in two groups":                 "two keys together",
 	"destination in the other list":             "two keys together",
 	"destination in the defaults":               "a key and a default",
@@ -70,13 +71,9 @@ var beyondSchema = map[string]string{
 
 // The schema accepts every file that the agent accepts, and refuses every file that it refuses, but for what a schema cannot see.
 func TestSchemaAgreesWithParse(t *testing.T) {
-	offered, all := compile(t, Schema()), compile(t, schemaOf(allKeys()))
+	schema := compile(t)
 	for _, c := range slices.Concat(acceptedCases, refusedCases) {
 		t.Run(c.name, func(t *testing.T) {
-			schema := offered
-			if c.opts.pending {
-				schema = all
-			}
 			value, err := decodeForSchema(c.text)
 			if err == nil {
 				err = schema.Validate(value)
@@ -101,14 +98,14 @@ func TestSchemaNamesTheKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := compile(t, Schema()).Validate(value); err == nil || !strings.Contains(err.Error(), "/nonMasqueradeCIDRs/0") {
+	if err := compile(t).Validate(value); err == nil || !strings.Contains(err.Error(), "/nonMasqueradeCIDRs/0") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func compile(t *testing.T, text []byte) *jsonschema.Schema {
+func compile(t *testing.T) *jsonschema.Schema {
 	t.Helper()
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(Schema()))
 	if err != nil {
 		t.Fatal(err)
 	}

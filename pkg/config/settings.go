@@ -115,7 +115,9 @@ func settings(files []file, opts Options, r *report) (s policy.Settings, decidin
 		s.ToPorts, s.AutoPorts = key.value.ranges, key.value.auto
 	}
 	if key := agreed(files, func(f file) *setting[policy.PodAnnotations] { return f.podAnnotations }, r); key != nil && use(key.at) {
-		s.PodAnnotations = key.value
+		if s.PodAnnotations = key.value; s.PodAnnotations == policy.AllowAnnotations {
+			s.PodAnnotations = "" // the default makes the same policy whether it is written or not
+		}
 	}
 	for _, f := range files { // like the other switches, it is on if one file turns it on
 		if key := f.nodeTraffic; key != nil && !s.NodeTraffic && (key.value || deciding[keyNodeTraffic] == place{}) {
