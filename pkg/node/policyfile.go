@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -37,12 +38,20 @@ func (n *Node) SavePolicy(p policy.Policy) error {
 	if err != nil {
 		return fmt.Errorf("encode policy: %w", err)
 	}
-	return atomicfile.WriteSync(n.policyPath(), append(data, '\n'), 0o644)
+	data = append(data, '\n')
+	if err := atomicfile.WriteSync(n.policyPath(), data, 0o644); err != nil {
+		return err
+	}
+	n.persisted = persistedPolicy{policy: &p, sum: sumOf(data)}
+	return nil
 }
 
 // LoadPolicy reads the persisted policy; the error is fs.ErrNotExist where there is none.
 func (n *Node) LoadPolicy() (policy.Policy, error) {
-	data, err := os.ReadFile(n.policyPath())
+	return n.decodePolicy(plainfile.Read(n.policyPath()))
+}
+
+func (n *Node) decodePolicy(data []byte, err error) (policy.Policy, error) {
 	if err != nil {
 		return policy.Policy{}, fmt.Errorf("read persisted policy: %w", err)
 	}
@@ -128,12 +137,17 @@ func leadingSettings(decoder *json.Decoder) (s policy.Settings, ok bool) {
 	}
 }
 
-// persistedPolicy is the policy file as this process last read it. Decoding many prefixes takes longer than asking whether the
-// file changed.
+// persistedPolicy is the policy file as this process last read or wrote it. Decoding many prefixes takes longer than asking whether
+// the file changed, and a hundred times as long as summing its content up, where its times cannot tell yet.
 type persistedPolicy struct {
 	policy *policy.Policy // nil: there is none that can be used
+	sum    uint64
 	file   fileID
 }
+
+var seed = maphash.MakeSeed()
+
+func sumOf(data []byte) uint64 { return maphash.Bytes(seed, data) }
 
 // readPersisted returns the policy that is persisted now, nil where there is none that can be used. Others write the file too:
 // a sync without the daemon, or an administrator.
@@ -142,8 +156,14 @@ func (n *Node) readPersisted() *policy.Policy {
 	if now.sure && now == n.persisted.file {
 		return n.persisted.policy
 	}
-	n.persisted = persistedPolicy{file: now}
-	if p, err := n.LoadPolicy(); err == nil {
+	data, err := plainfile.Read(n.policyPath())
+	sum := sumOf(data)
+	if err == nil && n.persisted.policy != nil && n.persisted.sum == sum {
+		n.persisted.file = now
+		return n.persisted.policy
+	}
+	n.persisted = persistedPolicy{file: now, sum: sum}
+	if p, err := n.decodePolicy(data, err); err == nil {
 		n.persisted.policy = &p
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		n.log.Warn("the persisted policy cannot be used and will be replaced", "error", err)

@@ -1,10 +1,13 @@
 package node
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,5 +74,38 @@ func TestSettings(t *testing.T) {
 				t.Errorf("settings %+v, want chain %s", got, c.chain)
 			}
 		})
+	}
+}
+
+// TestPersistedIsDecodedOnce: after a Sync wrote or read the file, its times tell nothing for a moment; its content is compared, and
+// decoded only where it is another.
+func TestPersistedIsDecodedOnce(t *testing.T) {
+	n := New(Options{DataDir: t.TempDir()})
+	p := policy.Default(policy.DefaultSettings())
+	for i := range 1000 {
+		p.NonMasquerade = append(p.NonMasquerade, netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 8), byte(i), 0}), 24))
+	}
+	if err := n.SavePolicy(p); err != nil {
+		t.Fatal(err)
+	}
+	for _, reader := range []*Node{n, New(Options{DataDir: n.dataDir})} {
+		if got := reader.readPersisted(); got == nil || !got.Equal(p) {
+			t.Fatalf("read %v", got)
+		}
+		if allocations := testing.AllocsPerRun(5, func() { reader.readPersisted() }); allocations > 100 {
+			t.Errorf("%.0f allocations for a file that is known", allocations)
+		}
+	}
+	data, err := os.ReadFile(n.PolicyFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(n.PolicyFile(), bytes.Replace(data, []byte("20.0.7.0/24"), []byte("21.0.7.0/24"), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p.NonMasquerade = slices.Clone(p.NonMasquerade)
+	p.NonMasquerade[slices.Index(p.NonMasquerade, netip.MustParsePrefix("20.0.7.0/24"))] = netip.MustParsePrefix("21.0.7.0/24")
+	if got := n.readPersisted(); got == nil || !got.Equal(p) {
+		t.Error("another program's change in place, right after the file was written, is not seen")
 	}
 }

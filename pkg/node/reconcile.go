@@ -62,14 +62,17 @@ func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result
 	}
 	p.Settings.RandomFully = p.Settings.RandomFully && decision.Features.RandomFully
 	on := ruleset.Node{Addresses: result.Addresses, OptedOut: n.Exempt(p.Settings)}
-	desired := func(got backend.Observed) ruleset.State {
+	stateOf := func(p policy.Policy, got backend.Observed) ruleset.State {
 		on.Unrecorded = sc.living(ruleset.Unrecorded(append(got.Pods(), left...), records))
 		state := ruleset.Build(p, records, on)
 		state.KeepChain = sc.keepChain
 		return state.Of(sc.families...)
 	}
-	alone := desired(backend.Observed{})
-	result.Pods, result.Egress = alone.Count(), alone.Egress()
+	desired := func(got backend.Observed) ruleset.State { return stateOf(p, got) }
+	few := p // pods and groups do not depend on the prefixes, of which there may be a hundred thousand
+	few.NonMasquerade, few.Masquerade = nil, nil
+	counted := stateOf(few, backend.Observed{})
+	result.Pods, result.Egress = counted.Count(), counted.Egress()
 	err = result.apply(ctx, b, p.Settings, sc.families, desired, fresh)
 	if err == nil && decision.moving(p.Settings.Chain) {
 		err = n.leaveFormer(ctx, decision, p.Settings)
