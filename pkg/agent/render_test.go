@@ -26,6 +26,12 @@ var rendered = []struct{ name, file, flags string }{
 	{"exceptions", "nonMasqueradeCIDRs: [10.0.0.0/8, 172.16.0.0/12, 10.1.2.0/24]\nmasqueradeCIDRs: [10.1.0.0/16, 172.16.5.5/32]\n", ""},
 	{"ipv6", "nonMasqueradeCIDRs: [10.0.0.0/8, 'fd00::/8']\nmasqueradeCIDRs: ['fd00:1::/32']\n", "--enable-ipv6"},
 	{"ipv6-defaults", "masqLinkLocalIPv6: true\n", "--enable-ipv6"},
+	{"output-interfaces", "outputInterfaces: [eth0, 'bond*', '!bond7']\n", "--enable-ipv6"},
+	{"one-output-interface", "outputInterfaces: [eth0]\n", ""},
+	{"node-traffic", "nodeTraffic: true\n", ""},
+	{"egress", "masqueradeCIDRs: [10.9.0.0/16]\negress:\n- {destinations: [203.0.113.0/24], sourceAddresses: [198.19.255.0/24], whenMissing: drop}\n" +
+		"- {destinations: [203.0.113.7/32], sourceAddresses: [198.19.255.0/24]}\n", "--enable-ipv6"},
+	{"source-addresses", "podAnnotations: [ip-masq-agent/source-addresses]\n", ""},
 	{"custom-chain", "", "--masq-chain=NODE-MASQ"},
 	{"sources-all", "nonMasqueradeCIDRs: [10.0.0.0/8]\n", "--sources=all --enable-ipv6"},
 	{"to-ports", "nonMasqueradeCIDRs: [10.0.0.0/8]\nmasqueradeCIDRs: [10.1.0.0/16]\n", "--to-ports=1024-29999,32768-49151,61000-65535"},
