@@ -71,8 +71,8 @@ func (n *Node) adoptOne(s policy.Settings, a attachment.Attachment) (adopted boo
 	return true, nil
 }
 
-// OnRecord reports whether an attachment has a record, readable or not.
-func (n *Node) OnRecord(id attachment.ID) bool { return n.records.Has(id) }
+// OnRecord reports whether an attachment has a record, readable or not, be it as one that opted out.
+func (n *Node) OnRecord(id attachment.ID) bool { return n.records.Has(id) || n.optOuts.Has(id) }
 
 // RecordsDir is the directory of the records, and OptOutsDir that of the records of pods that get no rule.
 func (n *Node) RecordsDir() string { return n.records.Dir }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
@@ -157,6 +158,19 @@ func TestExempt(t *testing.T) {
 		k.wantExempt(t, "after a sync without records")
 		add(b)
 
+		// A sync that reads nothing, because nothing changed since the last, notices one that opted out.
+		for range 2 {
+			time.Sleep(2 * fresh)
+			k.syncTo(t, nodeTraffic())
+		}
+		if err := k.optOuts.Put(pod("pods", "beside", "10.1.0.4")); err != nil {
+			t.Fatal(err)
+		}
+		k.syncTo(t, nodeTraffic())
+		k.wantExempt(t, "a record that was not there", "10.1.0.3", "10.1.0.4")
+		del(pod("pods", "beside"))
+		k.wantExempt(t, "its DEL", "10.1.0.3")
+
 		// Off: the addresses go with the rules, and a DEL asks the kernel for nothing.
 		k.syncTo(t, policy.Default(policy.DefaultSettings()))
 		k.in(t, func(ctx context.Context) error {
@@ -178,4 +192,30 @@ func removeRules(ctx context.Context, k *kernel) error {
 		return err
 	}
 	return b.RemoveAll(ctx, policy.DefaultChain)
+}
+
+// TestExemptAsTheAgentBegins: a pod opts out at the moment when an agent begins to govern the node's traffic. Whichever comes first, the
+// address is in the kernel when both are done.
+func TestExemptAsTheAgentBegins(t *testing.T) {
+	eachKind(t, func(t *testing.T, k *kernel) {
+		off := false
+		a := pod("pods", "a", "10.1.0.2")
+		a.Asked.Network = &off
+		for round := range 10 {
+			k.syncTo(t, policy.Default(policy.DefaultSettings()))
+			added := make(chan error, 1)
+			go func() {
+				added <- k.Do(func() error {
+					time.Sleep(time.Duration(round) * time.Millisecond)
+					return k.plugin(policy.DefaultChain).Attach(context.Background(), a)
+				})
+			}()
+			k.syncTo(t, nodeTraffic())
+			if err := <-added; err != nil {
+				t.Fatal(err)
+			}
+			k.wantExempt(t, "both are done", "10.1.0.2")
+			k.in(t, func(ctx context.Context) error { return k.plugin(policy.DefaultChain).Detach(ctx, a.Owner) })
+		}
+	})
 }

@@ -34,23 +34,29 @@ func (n *Node) decide(a attachment.Attachment) (decided attachment.Attachment, o
 // optOut is Detach for a pod that stays and is not to be masqueraded. It is recorded without a rule; that the record could not be
 // written is no reason to keep the pod from starting, unless the policy is about the node's traffic, which the pod's would be taken for.
 func (n *Node) optOut(ctx context.Context, a attachment.Attachment) error {
-	if err := n.release(ctx, a.Owner, func(attachment.Owner, bool) {}); err != nil {
-		return err
-	}
 	a.SourceAddresses = nil
 	a.Addresses = pods(a.Addresses)
-	err := n.optOuts.Put(a)
-	if ruleset.NeedsOptedOut(n.settings()) {
-		if err == nil {
+	// Under the lock: an agent that begins to govern the node's traffic came before, so that its settings are read, or comes after and
+	// finds the record.
+	locked := false
+	var recorded error
+	var s policy.Settings
+	record := func(attachment.Owner, bool) { locked, recorded, s = true, n.optOuts.Put(a), n.settings() }
+	err := n.release(ctx, a.Owner, record)
+	if !locked && err == nil {
+		record(a.Owner, false)
+	}
+	if ruleset.NeedsOptedOut(s) && err == nil {
+		if err = recorded; err == nil {
 			err = n.putExempt(ctx, a)
 		}
-		if err != nil {
-			n.rollBack(a)
-		}
-		return err
 	}
 	if err != nil {
-		n.log.Warn("could not record that a pod opted out; status will not list it", "network", a.Network, "container", a.ContainerID, "error", err)
+		n.rollBack(a)
+		return err
+	}
+	if recorded != nil {
+		n.log.Warn("could not record that a pod opted out; status will not list it", "network", a.Network, "container", a.ContainerID, "error", recorded)
 	}
 	return nil
 }
