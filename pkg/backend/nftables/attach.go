@@ -25,7 +25,7 @@ func (b *Backend) Attach(ctx context.Context, want ruleset.State) error {
 		if err := addPods(ctx, c, want.Settings.Sources, want.Tables); err != nil {
 			return err
 		}
-		rules, err := ownRules(ctx, c)
+		rules, err := policyRules(ctx, c, want.Settings)
 		if err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func (b *Backend) Attach(ctx context.Context, want ruleset.State) error {
 func addPods(ctx context.Context, c *nfnl.Conn, sources policy.Sources, tables []ruleset.Table) error {
 	b := nfnl.NewBatch()
 	for _, table := range tables {
-		if sources == policy.SourcesPods {
+		if sources != policy.SourcesAll {
 			add(b, table.Family, podsSet(table.Family), nfnl.Excl, claim(table.Pods, nil)...)
 		}
 		add(b, table.Family, sourcesMap(table.Family), nfnl.Excl, claimSources(table.Pods, nil)...)
@@ -81,7 +81,7 @@ func takeOver(c *nfnl.Conn, sources policy.Sources, tables []ruleset.Table) erro
 	for _, table := range tables {
 		f := table.Family
 		for _, pod := range table.Pods {
-			if sources == policy.SourcesPods {
+			if sources != policy.SourcesAll {
 				if err := takeOverPod(c, b, f, pod); err != nil {
 					return err
 				}

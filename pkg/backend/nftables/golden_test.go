@@ -227,15 +227,19 @@ func TestMendsTable(t *testing.T) {
 
 // mends breaks one of the golden states, which Diff tells and Apply makes good.
 func mends(t *testing.T, state, script string) {
-	n := newNode(t)
-	want := goldenStates[state]()
-	n.sync(want)
-	n.Run(t, "nft", script)
-	if got, err := n.observe(); err == nil && len(New().Diff(got, want)) == 0 {
-		t.Error("Diff tells nothing")
+	t.Helper()
+	for _, way := range []changes{InPlace, SecondSet} {
+		n := newNode(t)
+		n.Backend = NewWith(way)
+		want := goldenStates[state]()
+		n.sync(want)
+		n.Run(t, "nft", script)
+		if got, err := n.observe(); err == nil && len(n.Diff(got, want)) == 0 {
+			t.Error("Diff tells nothing")
+		}
+		n.sync(want)
+		n.holds(golden(t, state))
 	}
-	n.sync(want)
-	n.holds(golden(t, state))
 }
 
 // node is a network namespace to work in.
@@ -276,11 +280,11 @@ func (n node) sync(want ruleset.State) {
 	}
 }
 
-// holds compares our table word by word, whichever of the two sets of destinations is in use; chains and sets come in the order in which they were made.
+// holds compares our table word by word, whichever of the two sets or maps of destinations is in use; chains and sets come in the order in which they were made.
 func (n node) holds(want string) {
 	n.t.Helper()
 	got := n.Run(n.t, "nft", "-s", "list", "table", "inet", tableName)
-	got = strings.NewReplacer("keep4.b", "keep4", "keep6.b", "keep6").Replace(got)
+	got = strings.NewReplacer("keep4.b", "keep4", "keep6.b", "keep6", "verdicts4.b", "verdicts4", "verdicts6.b", "verdicts6").Replace(got)
 	got = lastRange.ReplaceAllStringFunc(got, asPrefix)
 	if diff := cmp.Diff(blocks(want), blocks(got)); diff != "" {
 		n.t.Errorf("-golden +kernel:\n%s", diff)

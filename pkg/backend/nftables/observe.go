@@ -113,6 +113,22 @@ func ownRules(ctx context.Context, c *nfnl.Conn) (rules map[string][]nfnl.Rule, 
 	return rules, err
 }
 
+// policyRules reads the rules of the base chain and of the shared chain alone, however many groups there are.
+func policyRules(ctx context.Context, c *nfnl.Conn, s policy.Settings) (rules map[string][]nfnl.Rule, err error) {
+	err = again(ctx, func() error {
+		rules = map[string][]nfnl.Rule{}
+		for _, chain := range []string{baseChain, s.Chain} {
+			all, err := c.ChainRules(tableName, chain)
+			if err != nil {
+				return err
+			}
+			rules[chain] = all
+		}
+		return nil
+	})
+	return rules, err
+}
+
 func byChain(rules []nfnl.Rule) map[string][]nfnl.Rule {
 	out := map[string][]nfnl.Rule{}
 	for _, r := range rules {

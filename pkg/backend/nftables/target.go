@@ -96,7 +96,7 @@ const srcnat = 100
 // podSets are those that hold pods.
 func podSets(want ruleset.State, table ruleset.Table, got *reading) (sets []set) {
 	s, f := want.Settings, table.Family
-	if s.Sources == policy.SourcesPods {
+	if s.Sources != policy.SourcesAll {
 		pods := set{Set: setOf(podsSet(f), f)}
 		pods.members = claim(table.Pods, got.sets[pods.Name].members)
 		sets = append(sets, pods)
@@ -115,7 +115,7 @@ func podSets(want ruleset.State, table ruleset.Table, got *reading) (sets []set)
 // policySets are those that hold what the policy says, the set or map of destinations last.
 func policySets(want ruleset.State, table ruleset.Table, got *reading, c changes) []set {
 	f := table.Family
-	names, keepMulticast := keepSets(f), want.Settings.Sources == policy.SourcesPods
+	names, keepMulticast := keepSets(f), want.Settings.Sources != policy.SourcesAll
 	if len(table.Groups) > 0 {
 		names = verdictMaps(f)
 	}

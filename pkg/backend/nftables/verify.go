@@ -15,7 +15,7 @@ import (
 // it, so the owner does not matter here.
 func (b *Backend) Verify(ctx context.Context, want ruleset.State) error {
 	return session(ctx, func(c *nfnl.Conn) error {
-		rules, err := ownRules(ctx, c)
+		rules, err := policyRules(ctx, c, want.Settings)
 		if err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func verifyPods(c *nfnl.Conn, s policy.Settings, tables []ruleset.Table) error {
 	for _, table := range tables {
 		f := table.Family
 		for _, pod := range table.Pods {
-			if s.Sources == policy.SourcesPods {
+			if s.Sources != policy.SourcesAll {
 				if err := verifyElement(c, f, podsSet(f), pod.Address, ""); err != nil {
 					return err
 				}
@@ -96,7 +96,7 @@ func (b *Backend) Chain(ctx context.Context, s policy.Settings, family policy.Fa
 		if err != nil {
 			return err
 		}
-		rules, err := ownRules(ctx, c)
+		rules, err := policyRules(ctx, c, s)
 		state = chainState(s, family, there, rules[s.Chain])
 		return err
 	})
