@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/testkit"
 )
 
@@ -96,6 +97,68 @@ func TestUpgradeAndRollBack(t *testing.T) {
 			if rules := r.rules(t); rules != "" {
 				t.Errorf("%s: left\n%s", way.name, rules)
 			}
+		}
+	})
+}
+
+// TestRollBackOfScopes: this release's keys and annotations are in force, and the former one's programs take over: first with the file as
+// it is, which the former agent refuses, so that the last good policy stays as far as it knows it; then with a file of its own. Pods are
+// masqueraded all the time, and go by the former plugin. What the former release does not know of is gone when this one is back.
+func TestRollBackOfScopes(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		previous, present := releases(t)
+		r.sh(t, "ip addr add 192.0.2.50/32 dev internet")
+		const file = "podAnnotations: [ip-masq-agent/source-addresses]\nnodeTraffic: true\n"
+		r.Write(t, file)
+		agent := r.run(t, present)
+		chosen, refused, out := r.newPod(t, "chosen"), r.newPod(t, "refused"), r.newPod(t, "out")
+		for _, add := range []struct {
+			p   *pod
+			key string
+		}{
+			{chosen, annotated(policy.SourceAddressesAnnotation, "192.0.2.50")},
+			{refused, annotated(policy.MasqueradeAnnotation, "false")},
+			{out, `"masquerade": false`},
+		} {
+			if got := r.plugin(t, "ADD", add.p, add.key); got.Code != 0 {
+				t.Fatalf("ADD: %s", got.Stdout)
+			}
+		}
+		r.wantSeen(t, chosen, "192.0.2.50")
+		packets := r.talk(t, refused)
+		agent.Stop(syscall.SIGTERM, patience)
+
+		agent = r.Start(t, netnstest.Cmd{Args: r.commandOf(previous, "run", "--cni-cache-dir", r.CacheDir, "--cni-conf-dir", r.ConfDir)})
+		r.eventually(t, agent, "its rules", func() bool { return strings.Contains(agent.Output(), "rules") })
+		r.wantSeen(t, refused, nodeAddress)
+		r.Write(t, "")
+		r.eventually(t, agent, "ready", func() bool { status, _ := r.Probe("/readyz"); return status == http.StatusOK })
+		r.eventually(t, agent, "masqueraded", func() bool { return seenAs(chosen.Pod, r.Internet.IPv4) == nodeAddress })
+		r.wantSeen(t, out, out.Addrs[0].String())
+		late := r.newPod(t, "late")
+		r.call(t, previous, "ADD", late)
+		r.wantSeen(t, late, nodeAddress)
+		r.call(t, previous, "DEL", late)
+		packets.wantOnly(t, nodeAddress)
+		for _, p := range []*pod{refused, out} {
+			r.call(t, previous, "DEL", p)
+		}
+		agent.Stop(syscall.SIGTERM, patience)
+
+		r.Write(t, file)
+		agent = r.run(t, present)
+		r.wantSeen(t, chosen, "192.0.2.50")
+		r.call(t, previous, "DEL", chosen)
+		r.Write(t, "")
+		r.eventually(t, agent, "the scopes are out of the rules", func() bool {
+			return !strings.Contains(r.standing(t), "192.0.2.50") && !strings.Contains(r.standing(t), "IP-MASQ-AGENT-SRC") && !strings.Contains(r.standing(t), "IP-MASQ-AGENT-NODE")
+		})
+		agent.Stop(syscall.SIGTERM, patience)
+		if got := r.Try(t, r.commandOf(present, "cleanup")...); got.Code != 0 {
+			t.Errorf("cleanup: exit %d\n%s", got.Code, got.Stderr)
+		}
+		if rules := r.rules(t); rules != "" {
+			t.Errorf("left\n%s", rules)
 		}
 	})
 }
