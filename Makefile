@@ -55,7 +55,7 @@ lint: ## the quick part of check: all but the tests
 	@scripts/setup check
 	@scripts/check lint
 
-bench: build ## measure against the usual ways, minutes; report in bin/bench/ (BENCH=Plugin|Agent|Start|Datapath|Egress|Repair|Translations|Memory, BENCH_FULL=1)
+bench: build ## measure against the usual ways, minutes; report in bin/bench/ (BENCH=Plugin|Agent|Start|Datapath|Egress|Repair|Translations|Memory|Resident, BENCH_FULL=1)
 	@scripts/setup test
 	@BENCH='$(BENCH)' scripts/bench
 

@@ -99,11 +99,14 @@ func pluginGoals(r *report, s scene, ways []*way, alone map[string]float64) {
 		if w.kind == flatKind {
 			r.goal(fmt.Sprintf("%s, %s: ADD over a plugin that does nothing", s, w.name), goalFloor, floor)
 		}
-		if s == scenes[0] {
-			alone[w.name] = floor
-			continue
+		floors := map[string]float64{"ADD": floor, "DEL": ratio(w.del.cpu, ways[0].del.cpu)}
+		for _, verb := range []string{"ADD", "DEL"} {
+			if s == scenes[0] {
+				alone[w.name+verb] = floors[verb]
+				continue
+			}
+			r.goal(fmt.Sprintf("%s, %s: growth of %s, alone to here", s, w.name, verb), goalGrowth, floors[verb]/alone[w.name+verb])
 		}
-		r.goal(fmt.Sprintf("%s, %s: growth of ADD, alone to here", s, w.name), goalGrowth, floor/alone[w.name])
 	}
 }
 

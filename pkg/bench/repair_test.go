@@ -69,6 +69,7 @@ type daemon struct {
 	kind  backend.Kind
 	pods  int
 	netns string // of all pods
+	agent *netnstest.Process
 }
 
 func newDaemon(t *testing.T, kind backend.Kind, prefixes int) *daemon {
@@ -80,7 +81,7 @@ func newDaemon(t *testing.T, kind backend.Kind, prefixes int) *daemon {
 	if err := os.WriteFile(config, []byte(yaml(policyOf(prefixes, 1))), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	d.Start(t, netnstest.Cmd{Args: []string{
+	d.agent = d.Start(t, netnstest.Cmd{Args: []string{
 		netnstest.Bin(t, "ip-masq-agent"), "run", "--config", config, "--state-dir", d.StateDir, "--data-dir", d.DataDir,
 		"--cni-cache-dir", d.CacheDir, "--cni-conf-dir", d.ConfDir, "--backend", string(choiceOf(kind)),
 	}})

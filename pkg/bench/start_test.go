@@ -24,8 +24,8 @@ var starts = []struct {
 const startPrefixes = 4
 
 // TestStart measures from the start of the agent's process until its rules stand, on a node that never had it, where the runtime's
-// cache has pods that it has to find. The old agent is the programs that it starts, one after the other, without its own process:
-// it does not know of pods.
+// cache has pods that it has to find. The old agent is a program that starts the same programs (internal/oldagent): it does not know
+// of pods.
 func TestStart(t *testing.T) {
 	outDir(t)
 	r := newReport("Start: from the start of the agent until its rules stand, milliseconds")
@@ -33,29 +33,27 @@ func TestStart(t *testing.T) {
 	for _, kind := range kinds() {
 		tab.head = append(tab.head, string(kind))
 	}
-	for _, variant := range netnstest.Variants() {
-		tab.head = append(tab.head, "old agent's programs, iptables-"+variant)
+	for _, kind := range kinds() {
+		tab.head = append(tab.head, "old agent beside "+string(kind))
 	}
 	for _, s := range starts {
 		t.Run(fmt.Sprintf("%d pods", s.pods), func(t *testing.T) {
-			ours, old := map[backend.Kind][]float64{}, map[string][]float64{}
-			for range rounds(5) {
-				for _, kind := range kinds() {
+			ours, old := map[backend.Kind][]float64{}, map[backend.Kind][]float64{}
+			for range rounds(9) {
+				for _, kind := range kinds() { // each beside the one that it is compared with
 					ours[kind] = append(ours[kind], milliseconds(startOurs(t, kind, s.pods)))
-				}
-				for _, variant := range netnstest.Variants() {
-					old[variant] = append(old[variant], milliseconds(startOld(t, variant)))
+					old[kind] = append(old[kind], milliseconds(startOld(t, variantOf(kind))))
 				}
 			}
 			row := []string{short(s.pods)}
 			for _, kind := range kinds() {
 				row = append(row, number(median(ours[kind])))
 				if s.share > 0 {
-					r.goal(fmt.Sprintf("%d pods, %s over the old agent's programs", s.pods, kind), s.share, ratio(ours[kind], old[variantOf(kind)]))
+					r.goal(fmt.Sprintf("%d pods, %s over the old agent", s.pods, kind), s.share, ratio(ours[kind], old[kind]))
 				}
 			}
-			for _, variant := range netnstest.Variants() {
-				row = append(row, number(median(old[variant])))
+			for _, kind := range kinds() {
+				row = append(row, number(median(old[kind])))
 			}
 			tab.add(row...)
 		})
@@ -113,14 +111,12 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-// startOld is the programs that the Kubernetes agent starts until its rules stand, on a node that never had it.
+// startOld is how long the old agent takes.
 func startOld(t *testing.T, variant string) time.Duration {
 	t.Helper()
 	h := newHost(t, variant)
-	iptables := func(args ...string) time.Duration {
-		return h.try(t, Command{Args: append([]string{"iptables", "-w", "-t", "nat"}, args...)}).Wall
-	}
-	took := h.exec(t, Command{Args: []string{"iptables", "--version"}}).Wall
-	took += iptables("-N", oldName) + iptables(append([]string{"-C"}, oldRoot...)...) + iptables(append([]string{"-A"}, oldRoot...)...)
-	return took + h.restore(t, oldChain(policyOf(startPrefixes, 1))).Wall
+	return h.exec(t, Command{
+		Args:  append([]string{helper(t, "oldagent"), oldName}, oldRoot...),
+		Stdin: oldChain(policyOf(startPrefixes, 1)),
+	}).Wall
 }

@@ -166,13 +166,7 @@ func (l *logged) cpu(t *testing.T) time.Duration {
 
 func (l *logged) resident(t *testing.T) float64 {
 	t.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", l.pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	match := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(data)
-	kib, _ := strconv.Atoi(string(match[1]))
-	return float64(kib) / 1024
+	return statusOf(t, l.pid, "VmRSS")
 }
 
 func (l *logged) tracked(t *testing.T) (n int) {
