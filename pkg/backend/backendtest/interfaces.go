@@ -56,9 +56,8 @@ func (f *fixture) from(patterns policy.Interfaces, pod *netnstest.Pod, to, node 
 	if masqueraded {
 		want = node
 	}
-	got, err := pod.Seen("udp", to)
-	if err != nil || got.Addr() != want {
-		f.Errorf("outputInterfaces %q: %s sees %s (%v), want %s", patterns, to, got, err, want)
+	if got := f.seenBy(pod.Space, "udp", to, want); got != want {
+		f.Errorf("outputInterfaces %q: %s sees %s, want %s", patterns, to, got, want)
 	}
 }
 

@@ -82,10 +82,8 @@ func choose(first bool, a, b netip.Addr) netip.Addr {
 func (f *fixture) nodeSeen(to, want netip.Addr) {
 	f.Helper()
 	for _, network := range []string{"udp", "tcp"} {
-		got, err := f.node.Seen(network, to)
-		f.must(err, network+" from the node to "+to.String())
-		if got.Addr() != want {
-			f.Errorf("%s sees %s of the node over %s, want %s", to, got.Addr(), network, want)
+		if got := f.seenBy(f.space, network, to, want); got != want {
+			f.Errorf("%s sees %s of the node over %s, want %s", to, got, network, want)
 		}
 	}
 }
