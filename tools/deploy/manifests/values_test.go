@@ -37,6 +37,8 @@ var accepted = map[string][]string{
 	"all with ports": {"--set=agent.sources=all,metrics.enabled=true,metrics.port=9101,metrics.watchPort=9102"},
 	"other port":     {"--set=metrics.port=9101"},
 	"config":         {`--set-json=config={"nonMasqueradeCIDRs":["10.0.0.0/8","fd00::/8"],"masqueradeCIDRs":["10.66.0.0/16"],"resyncInterval":"30s","masqLinkLocal":true,"cidrLimit":64}`, "--set=agent.enableIPv6=true"},
+	"config of scopes": {`--set-json=config={"egress":[{"destinations":["203.0.113.0/24","2001:db8::/32"],"sourceAddresses":["192.0.2.0/28","2001:db8:1::/64"],"whenMissing":"drop"}],` +
+		`"outputInterfaces":["eth0","bond*","!wg0"],"nodeTraffic":true,"podAnnotations":["ip-masq-agent/source-addresses"],"toPorts":"auto","randomFully":false,"sources":"pods"}`, "--set=agent.enableIPv6=true"},
 	"empty config":   {"--set-json=config={}"},
 	"empty list":     {`--set-json=config={"nonMasqueradeCIDRs":[]}`},
 	"uninstall hook": {"--set=uninstall.wait=false,cni.binDir=/bin/cni"},
@@ -92,7 +94,7 @@ func TestRefusedValues(t *testing.T) {
 
 // A config that the chart writes is one that the agent takes.
 func TestConfigOfChart(t *testing.T) {
-	for _, name := range []string{"config", "empty config", "empty list"} {
+	for _, name := range []string{"config", "config of scopes", "empty config", "empty list"} {
 		t.Run(name, func(t *testing.T) {
 			o := mustDecode(t, template(t, accepted[name]...).must(t))
 			cm, ok := o["ConfigMap/kube-system/ip-masq-agent"].(*corev1.ConfigMap)
