@@ -34,7 +34,7 @@ func TestMemory(t *testing.T) {
 	l := newLogged(t, "--translation-log", log, "--translation-log-starts", "--translation-log-max-size", "8", "--translation-log-max-files", "2")
 	replaced := newReplacer(t, l)
 	cpu, began := l.cpu(t), time.Now()
-	var resident []float64
+	var resident, anonymous []float64
 	for second := range int(lasts.Seconds()) {
 		replaced.next(t)
 		for part := range 10 {
@@ -43,7 +43,7 @@ func TestMemory(t *testing.T) {
 			}
 			time.Sleep(time.Until(began.Add(time.Duration(second)*time.Second + time.Duration(part+1)*time.Second/10)))
 		}
-		resident = append(resident, l.resident(t))
+		resident, anonymous = append(resident, l.resident(t)), append(anonymous, statusOf(t, l.pid, "RssAnon"))
 	}
 	took := time.Since(began)
 	l.awaitEnds(t)
@@ -56,6 +56,7 @@ func TestMemory(t *testing.T) {
 	r.printf("\n%d connections in %v, %v lines in files of at most 8 MiB (%d kept), %v lost; %d pods replaced; the agent took %s %% of a core.\n",
 		sent, took.Round(time.Second), lines, len(files), lost, replaced.done, number(100*(l.cpu(t)-cpu).Seconds()/took.Seconds()))
 	r.section("resident memory, MiB", memoryTable(resident))
+	r.section("of it, without the pages of the program's file", memoryTable(anonymous))
 	r.goal("events or lines lost", 0, lost)
 	r.goal("resident memory (median) in the last part, over that in the second", 1.05, median(part(resident, memoryParts-1))/median(part(resident, 1)))
 	r.done(t, "memory.md")
