@@ -389,7 +389,7 @@ func (f *fixture) counters(family policy.Family) (counters []backend.Counter) {
 		return err
 	}), "Counters")
 	for _, c := range counters {
-		if c.Rule == "" || strings.HasPrefix(c.Rule, "a rule of ") {
+		if c.Rule == "" || strings.Contains(c.Rule, "a rule of ") {
 			f.Errorf("a rule without a text: %+v", c)
 		}
 	}

@@ -24,8 +24,8 @@ type plan struct {
 // after the new rules, and a set that is used at once matches nothing at first. Whether a set in use is changed in place, range
 // by range, or another one filled and the rule moved to it, is the target's decision (changes).
 //
-// Maps go a transaction after the rule that used them: deleting one makes its ranges invisible at the same moment as the rule
-// (nft_map_deactivate), and a packet that met the rule just before would find nothing.
+// Maps go a transaction after the rule that used them, when no packet is under way any more that met it: deleting one makes its ranges
+// invisible at once (nft_map_deactivate), and such a packet would find nothing.
 func plans(t target, got *reading) plan {
 	p := plan{fill: nfnl.NewBatch(), clean: nfnl.NewBatch()}
 	got = planTable(p.fill, t, got)
