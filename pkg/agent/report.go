@@ -72,12 +72,19 @@ func (r *report) egress(inForce policy.Policy, groups []ruleset.Egress) {
 			}
 			continue
 		}
-		text := fmt.Sprint(group, g.Missing)
+		text := fmt.Sprint(group, names(g.Missing))
 		r.missing[g.Group] = text
 		if text != former[g.Group] {
-			log.Warn("the node has none of the source addresses of an egress group: connections to its destinations are "+group.WhenMissing.Become(), "families", fmt.Sprint(g.Missing))
+			log.Warn("the node has none of the source addresses of an egress group: connections to its destinations are "+group.WhenMissing.Become(), "families", names(g.Missing))
 		}
 	}
+}
+
+func names(families []policy.Family) (all []string) {
+	for _, f := range families {
+		all = append(all, f.String())
+	}
+	return all
 }
 
 // shortList is a list of prefixes with no more than the first few.

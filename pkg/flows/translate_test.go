@@ -141,7 +141,7 @@ func TestSelectionOfAnnotationsRefused(t *testing.T) {
 	sources := map[netip.Addr]policy.Packet{netip.MustParseAddr(podAddress): {Attached: true, Chosen: []netip.Prefix{netip.MustParsePrefix("192.0.2.48/28")}}}
 	for carried, want := range map[string]bool{"192.0.2.49": true, nodeAddress: false, podAddress: true} {
 		s := newSelection(Changed, policy.IPv4, rules(allowed, "192.0.2.49"), rules(denied), sources)
-		s.local = append(nodeOnly, netip.MustParsePrefix("192.0.2.49/32"))
+		s.local = slices.Concat(nodeOnly, local{netip.MustParsePrefix("192.0.2.49/32")})
 		if got := s.wrong(flowOf(udp, podAddress, "8.8.8.8", "8.8.8.8", carried)); got != want {
 			t.Errorf("with %s ended %t, want %t", carried, got, want)
 		}

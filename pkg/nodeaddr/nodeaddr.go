@@ -80,7 +80,7 @@ func (a *Addresses) dump(fd int) error {
 	buffer := make([]byte, 64<<10)
 	for {
 		size, _, err := unix.Recvfrom(fd, buffer, 0)
-		if err == unix.EINTR { //nolint:errorlint // an errno
+		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
@@ -112,5 +112,5 @@ func (a *Addresses) add(address netip.Addr, flags uint32) {
 
 // meant leaves out what is no source for others.
 func meant(address netip.Addr) bool {
-	return !address.IsLoopback() && !(address.Is6() && address.IsLinkLocalUnicast())
+	return !address.IsLoopback() && (address.Is4() || !address.IsLinkLocalUnicast())
 }

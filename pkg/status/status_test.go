@@ -98,7 +98,7 @@ func TestJudge(t *testing.T) {
 
 // lacks gives the policy an egress group, of which the node has no address of some families.
 func (s *Status) lacks(missing []policy.Family) {
-	s.Policy.Policy.Egress = []policy.Egress{{
+	s.Policy.Egress = []policy.Egress{{
 		Destinations:    []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")},
 		SourceAddresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28"), netip.MustParsePrefix("2001:db8::/64")},
 	}}
