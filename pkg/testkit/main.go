@@ -122,23 +122,23 @@ func Programs(dir string) error {
 	if err != nil {
 		return err
 	}
-	stamp := "-X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=" + Version
-	if err := GoBuild(root, dir+"/", stamp, "-gcflags=all=-l", "-gcflags=runtime=", "-gcflags=internal/...=", "./plugin/ip-masq"); err != nil {
-		return err
+	build := exec.Command(filepath.Join(root, "scripts", "build"), dir)
+	build.Env = append(os.Environ(), "VERSION="+Version)
+	if text, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("scripts/build: %w\n%s", err, text)
 	}
-	return GoBuild(root, dir+"/", stamp, "./cmd/...")
+	return nil
 }
 
 // Program is the path of a program that Programs built.
 func Program(name string) string { return filepath.Join(Built(), name) }
 
-// GoBuild runs go build in the directory of a module or package: static and stripped, with further linker flags. args are further
-// flags and the packages.
-func GoBuild(in, out, ldflags string, args ...string) error {
-	build := exec.Command("go", append([]string{"build", "-trimpath", "-ldflags=-s -w " + ldflags, "-o", out}, args...)...)
+// GoBuild runs go build in the directory of a module or package: static and stripped, with further linker flags.
+func GoBuild(in, out, ldflags string, packages ...string) error {
+	build := exec.Command("go", append([]string{"build", "-trimpath", "-ldflags=-s -w " + ldflags, "-o", out}, packages...)...)
 	build.Dir, build.Env = in, append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build %v: %w\n%s", args, err, text)
+		return fmt.Errorf("go build %v: %w\n%s", packages, err, text)
 	}
 	return nil
 }
