@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -113,7 +114,7 @@ func (r *rig) reloads(t *testing.T, agent *netnstest.Process, change func(conten
 	t.Helper()
 	best := time.Hour
 	for i := 1; i <= 3 && best > netnstest.Limit(time.Second); i++ {
-		cidr := fmt.Sprintf("10.%d.0.0/16", i)
+		cidr := fmt.Sprintf("10.%d.%d.0/24", i, rand.IntN(256)) // not what an earlier change has put in force
 		start := time.Now()
 		change(never + "nonMasqueradeCIDRs: [" + cidr + "]\n")
 		r.eventually(t, agent, cidr, func() bool { return strings.Contains(r.rules(t), cidr) })
