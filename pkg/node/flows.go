@@ -83,12 +83,13 @@ func (n *Node) addressesChanged(p policy.Policy) bool {
 	return n.addressesBefore != nil && err == nil && !slices.Equal(now, *n.addressesBefore)
 }
 
-// formerRules returns what decided until a Sync that ended well, nil where nothing did or it is the same. What the node had before the
-// first one is not known: it is taken to be what it has.
-func (n *Node) formerRules(former *policy.Policy, now policy.Policy, addresses []netip.Addr) *Rules {
+// formerRules returns what decided until a Sync that ended well, nil where nothing did or it is the same. A change that went back while
+// the Sync ran counts, because connections may have begun by it. What the node had before the first one is not known: it is taken to
+// be what it has.
+func (n *Node) formerRules(former *policy.Policy, now policy.Policy, addresses []netip.Addr, changed bool) *Rules {
 	before := n.addressesBefore
 	n.addressesBefore = &addresses
-	if former == nil || former.Equal(now) && (before == nil || slices.Equal(*before, addresses)) {
+	if former == nil || !changed && (before == nil || slices.Equal(*before, addresses)) {
 		return nil
 	}
 	if before == nil {

@@ -71,7 +71,8 @@ const lockTime = 10 * time.Second
 
 func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) {
 	former := n.readPersisted()
-	if former != nil && !former.Equal(p) || n.addressesChanged(p) {
+	changes := former != nil && (!former.Equal(p) || n.addressesChanged(p))
+	if changes {
 		n.beginFlows()
 	}
 	n.setAsideUnreadable()
@@ -104,7 +105,7 @@ func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) 
 			return result, fmt.Errorf("the rules are in place, but a reboot would lose them: %w", err)
 		}
 	}
-	result.Former = n.formerRules(former, p, result.Addresses)
+	result.Former = n.formerRules(former, p, result.Addresses, changes)
 	result.New = n.newAddresses()
 	return result, nil
 }
