@@ -1,10 +1,16 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
+	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 // TestExecs is A24 and A29: processes are what an ADD costs.
@@ -47,6 +53,63 @@ func TestExecs(t *testing.T) {
 					t.Errorf("%d processes, want at most %d", n, tt.most)
 				}
 			})
+		}
+	})
+}
+
+// Requests as strace prints them, which may not know the protocol of the socket.
+var getRoute, getAddress = regexp.MustCompile(`nlmsg_type=(0x1a|RTM_GETROUTE)\b`), regexp.MustCompile(`nlmsg_type=(0x16|RTM_GETADDR)\b`)
+
+// TestExecsOfAnnotations: an ADD that chooses an address, and one that opts out where the policy is about the node's traffic, start as few
+// processes as any other; but with iptables-legacy the latter looks for rules whose record is lost, and then writes, and a DEL of the former
+// looks for the rule of its address. The node's addresses are read for the former alone.
+func TestExecsOfAnnotations(t *testing.T) {
+	chosen := map[string]any{attachment.PodAnnotations: map[string]string{policy.SourceAddressesAnnotation: "192.0.2.0/24"}}
+	eachVariant(t, func(t *testing.T, v variant) {
+		netnstest.Require(t, "strace")
+		h := newHost(t, v)
+		h.Run(t, "sh", "-ec", "ip link set lo up; ip addr add 192.0.2.50/32 dev lo")
+		h.sync(t, "nodeTraffic: true\npodAnnotations: [ip-masq-agent/source-addresses]\n")
+		for _, tt := range []struct {
+			name  string
+			edit  func(*request)
+			reads int
+		}{
+			{"usual", func(*request) {}, 0},
+			{"chosen", key("runtimeConfig", chosen), 1},
+			{"out", key("masquerade", false), 0},
+		} {
+			for _, verb := range []string{"ADD", "CHECK", "DEL"} {
+				r := h.request(verb, tt.name, "10.1.0.2")
+				tt.edit(r)
+				n, got := h.count(t, r)
+				most := 1
+				switch {
+				case v.Kind != backend.IPTablesLegacy:
+				case tt.name == "out":
+					most = 2
+				case tt.name == "chosen" && verb == "DEL":
+					most = 3
+				}
+				if got.want(t, 0); n > most {
+					t.Errorf("%s of %s: %d processes, want at most %d", verb, tt.name, n, most)
+				}
+				if verb != "DEL" {
+					continue
+				}
+				trace := filepath.Join(t.TempDir(), "trace")
+				h.through = []string{"strace", "-f", "-e", "trace=sendto", "-o", trace}
+				h.must(t, r.as("ADD"))
+				h.through = nil
+				text, err := os.ReadFile(trace)
+				if err != nil || !getRoute.Match(text) {
+					t.Fatalf("the trace has no request at all: %v\n%s", err, text)
+				}
+				if reads := len(getAddress.FindAll(text, -1)); reads != tt.reads {
+					t.Errorf("ADD of %s reads the node's addresses %d times, want %d\n%s", tt.name, reads, tt.reads, text)
+				}
+				h.must(t, r)
+			}
 		}
 	})
 }
