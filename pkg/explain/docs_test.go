@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 // TestDocumented: the page names every key of the answer and every kind of obstacle.
@@ -25,5 +27,23 @@ func TestDocumented(t *testing.T) {
 		if !strings.Contains(string(page), "`"+word+"`") {
 			t.Errorf("docs/status.md does not name %s", word)
 		}
+	}
+}
+
+// TestCausesDocumented: the reference of the file names every cause, in the order in which policy.Decide asks.
+func TestCausesDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest := string(page)
+	for _, cause := range []policy.Cause{
+		policy.ByFamily, policy.BySource, policy.ByMulticast, policy.ByLocal, policy.ByInterface, policy.ByPrefix, policy.ByDefault, policy.ByAnnotation, policy.ByWhenMissing,
+	} {
+		_, after, found := strings.Cut(rest, "`"+string(cause)+"`")
+		if !found {
+			t.Fatalf("docs/configuration.md does not name %s behind the causes that are asked before", cause)
+		}
+		rest = after
 	}
 }
