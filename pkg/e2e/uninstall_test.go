@@ -158,6 +158,34 @@ func TestUninstallWithoutWaiting(t *testing.T) {
 	})
 }
 
+// TestUninstallEveryKey: whatever chains, sets and maps a policy with all keys needs, nothing of it is left.
+func TestUninstallEveryKey(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.Write(t, never+`nonMasqueradeCIDRs: [10.0.0.0/8]
+masqueradeCIDRs: [10.66.0.0/16]
+outputInterfaces: [internet, corp, "!wg0"]
+nodeTraffic: true
+toPorts: auto
+podAnnotations: [ip-masq-agent/masquerade, ip-masq-agent/source-addresses]
+egress:
+  - destinations: [203.0.113.0/24]
+    sourceAddresses: [192.0.2.0/24]
+  - destinations: [198.51.100.0/24]
+    sourceAddresses: [198.18.0.0/24]
+    whenMissing: drop
+`)
+		l := newLeaver(t, r, "a")
+		if rules := l.standing(t); !strings.Contains(rules, "192.0.2.1") {
+			t.Fatalf("the policy is not there:\n%s", rules)
+		}
+		u := l.uninstall(t)
+		l.awaitReason(t, u, "1 pods")
+		l.del(t, l.pods[0])
+		l.awaitReason(t, u, "ok")
+		l.wantClean(t)
+	})
+}
+
 // TestUninstallKilled: killed at any moment, a list that names the plugin never stands without it, and the next run finishes.
 func TestUninstallKilled(t *testing.T) {
 	eachOf(t, testkit.Variants()[:1], func(t *testing.T, r *rig) {
