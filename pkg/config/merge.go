@@ -150,7 +150,10 @@ func checkLimit(l list, most *setting[int], r *report) {
 
 // checkLists refuses a prefix in two lists: no verdict would be the more specific one.
 func (m merged) checkLists(r *report) {
-	places := map[netip.Prefix]place{}
+	if len(m.otherItems()) == 0 {
+		return
+	}
+	places := make(map[netip.Prefix]place, len(m.keep.items))
 	check := func(l list) {
 		for _, it := range l.items {
 			if other, both := places[it.prefix]; both {

@@ -300,6 +300,7 @@ func (w nodeWalker) inside(n *yamlnodes.Node) (s spot, err error) {
 		s.keys, err = w.keys(n)
 		return s, err
 	}
+	s.items = make([]spot, 0, len(n.Content))
 	for _, item := range n.Content {
 		place, err := w.value(item)
 		if err != nil {
