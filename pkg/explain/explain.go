@@ -373,7 +373,7 @@ func (a *Answer) connections(q Question) {
 	}
 	var other []tracked
 	for _, c := range found {
-		if a.SourceAfter != nil && c.answer.dst.Addr() != *a.SourceAfter || c.answer.src.Addr() != q.Destination {
+		if a.SourceAfter != nil && c.answer.Dst.Addr() != *a.SourceAfter || c.answer.Src.Addr() != q.Destination {
 			other = append(other, c)
 		}
 	}
@@ -386,5 +386,5 @@ func (a *Answer) connections(q Question) {
 	}
 	c := other[0]
 	a.obstacle(Connection, "a tracked connection from %s to %s is seen as %s by %s and stays so until it ends%s",
-		c.call.src, c.call.dst, c.answer.dst, c.answer.src, more)
+		c.call.Src, c.call.Dst, c.answer.Dst, c.answer.Src, more)
 }
