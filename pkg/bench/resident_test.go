@@ -6,12 +6,16 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 )
 
 // residentGoal is for the backend with sets, at 10,000 prefixes.
 const residentGoal = 12
+
+// restAfterSync is more than the agent takes until it has given back what its first syncs needed.
+const restAfterSync = 10 * time.Second
 
 // TestResident looks what an agent keeps in memory once it is done with its prefixes. Pages of its file are the kernel's, which maps
 // what lies around each page that is needed, and takes them back when it wants to.
@@ -26,6 +30,7 @@ func TestResident(t *testing.T) {
 		for _, prefixes := range []int{4, 1000, 10000} {
 			t.Run(fmt.Sprintf("%s, %s", kind, short(prefixes)), func(t *testing.T) {
 				pid := newDaemon(t, kind, prefixes).agent.Pid
+				time.Sleep(restAfterSync)
 				resident := statusOf(t, pid, "VmRSS")
 				tab.add(string(kind), short(prefixes), number(resident), number(statusOf(t, pid, "RssAnon")), number(statusOf(t, pid, "RssFile")), number(statusOf(t, pid, "VmHWM")))
 				if kind == flatKind && prefixes == 10000 {
