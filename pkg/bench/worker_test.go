@@ -25,7 +25,10 @@ import (
 // started has a small parent.
 
 // worker is what it serves to the test. The methods are remote procedures: one argument, one reply.
-type worker struct{ node *node.Node }
+type worker struct {
+	node   *node.Node
+	policy policy.Policy // of the last Sync
+}
 
 // Command is a program to run.
 type Command struct {
@@ -125,7 +128,10 @@ type Synced struct {
 func (w *worker) Sync(p policy.Policy, s *Synced) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	s.Cost = metered(func() { s.Result, err = w.node.Sync(ctx, p) })
+	if !p.Equal(w.policy) { // the daemon keeps a policy until its file changes
+		w.policy = p
+	}
+	s.Cost = metered(func() { s.Result, err = w.node.Sync(ctx, w.policy) })
 	return err
 }
 

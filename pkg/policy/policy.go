@@ -92,9 +92,16 @@ func ReservedRanges() []netip.Prefix { return IPv4.reserved() }
 // Equal reports whether both policies put the same rules in the kernel in the same order.
 func (p Policy) Equal(q Policy) bool {
 	return p.Settings.Equal(q.Settings) &&
-		slices.Equal(p.NonMasquerade, q.NonMasquerade) && slices.Equal(p.Masquerade, q.Masquerade) &&
+		samePrefixes(p.NonMasquerade, q.NonMasquerade) && samePrefixes(p.Masquerade, q.Masquerade) &&
 		p.MasqLinkLocal == q.MasqLinkLocal && p.MasqLinkLocalIPv6 == q.MasqLinkLocalIPv6 &&
 		slices.Equal(p.OutputInterfaces, q.OutputInterfaces) && slices.EqualFunc(p.Egress, q.Egress, Egress.Equal)
+}
+
+// samePrefixes is slices.Equal, which takes a tenth of a millisecond for ten thousand prefixes. At every resync the agent compares
+// the policy that it has with itself.
+func samePrefixes(a, b []netip.Prefix) bool {
+	itself := len(a) > 0 && len(a) == len(b) && &a[0] == &b[0]
+	return itself || slices.Equal(a, b)
 }
 
 // Equal reports whether both settings are the same.
