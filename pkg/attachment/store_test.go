@@ -162,3 +162,30 @@ func TestNormalize(t *testing.T) {
 		t.Errorf("families of %v", a.Addresses)
 	}
 }
+
+// TestRecordOfAnnotations: what annotations led to is kept as it is here, and absent where a pod has none, as in records of former releases.
+func TestRecordOfAnnotations(t *testing.T) {
+	store := Store{Dir: t.TempDir()}
+	usual := Attachment{Owner: Owner{Network: "n", ContainerID: "usual", IfName: "eth0"}, Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.2")}}
+	chosen := usual
+	chosen.ContainerID = "chosen"
+	chosen.SourceAddresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28"), netip.MustParsePrefix("2001:db8::7/128")}
+	chosen.Refused = []string{"ip-masq-agent/masquerade"}
+	chosen.Asked = Asked{Annotations: map[string]string{"secret": "of the pod's author"}}
+	for want, a := range map[string]Attachment{
+		`{"version":1,"network":"n","containerID":"usual","ifName":"eth0","addresses":["10.1.0.2"]}`: usual,
+		`{"version":1,"network":"n","containerID":"chosen","ifName":"eth0","addresses":["10.1.0.2"],"sourceAddresses":["192.0.2.0/28","2001:db8::7/128"],"refusedAnnotations":["ip-masq-agent/masquerade"]}`: chosen,
+	} {
+		if err := store.Put(a); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(store.path(a.ID()))
+		if err != nil || string(data) != want {
+			t.Errorf("%s, %v\nwant %s", data, err, want)
+		}
+		got, err := store.Get(a.ID())
+		if err != nil || !slices.Equal(got.SourceAddresses, a.SourceAddresses) || !slices.Equal(got.Refused, a.Refused) || got.Asked.Annotations != nil {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+}
