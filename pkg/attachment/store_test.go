@@ -173,7 +173,7 @@ func TestRecordOfAnnotations(t *testing.T) {
 	chosen.Refused = []string{"ip-masq-agent/masquerade"}
 	chosen.Asked = Asked{Annotations: map[string]string{"secret": "of the pod's author"}}
 	for want, a := range map[string]Attachment{
-		`{"version":1,"network":"n","containerID":"usual","ifName":"eth0","addresses":["10.1.0.2"]}`: usual,
+		`{"version":1,"network":"n","containerID":"usual","ifName":"eth0","addresses":["10.1.0.2"]}`:                                                                                                         usual,
 		`{"version":1,"network":"n","containerID":"chosen","ifName":"eth0","addresses":["10.1.0.2"],"sourceAddresses":["192.0.2.0/28","2001:db8::7/128"],"refusedAnnotations":["ip-masq-agent/masquerade"]}`: chosen,
 	} {
 		if err := store.Put(a); err != nil {
