@@ -74,6 +74,14 @@ func Target(r Rule) string {
 	return ""
 }
 
+// LookedUp returns the set in which an expression looks something up, else nothing.
+func LookedUp(expr []byte) string {
+	if ExprName(expr) != "lookup" {
+		return ""
+	}
+	return findString(find(expr, unix.NFTA_EXPR_DATA), unix.NFTA_LOOKUP_SET)
+}
+
 // UsesSet reports whether a rule looks something up in a set, or adds to it.
 func UsesSet(r Rule, set string) bool {
 	for _, expr := range r.Exprs {

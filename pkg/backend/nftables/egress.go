@@ -54,7 +54,15 @@ func groupName(g ruleset.Group) string {
 
 func groupChain(f policy.Family, g ruleset.Group) string { return chainPrefix(f) + groupName(g) }
 
-func poolMap(f policy.Family, g ruleset.Group) string { return poolPrefix(f) + groupName(g) }
+// poolMap is called by the addresses in it as well: other addresses fill another map, to which the rule is moved. While elements of
+// one map are exchanged, a packet in the midst of looking one up can find none, and would leave with the pod's own address.
+func poolMap(f policy.Family, g ruleset.Group) string {
+	sum := fnv.New32a()
+	for _, a := range g.Addresses {
+		_, _ = sum.Write(a.AsSlice())
+	}
+	return fmt.Sprintf("%s%s/%08x", poolPrefix(f), groupName(g), sum.Sum32())
+}
 
 // chainFamily tells the family of a chain that a map leads to.
 func chainFamily(name string) (policy.Family, bool) {

@@ -204,11 +204,11 @@ func TestMendsTable(t *testing.T) {
 		{"egress", "flush chain inet ip-masq-agent egress4/192.0.2.0/28"},
 		{"egress", "insert rule inet ip-masq-agent egress6/fd00__/8/drop accept"},
 		{"egress", "flush map inet ip-masq-agent verdicts4"},
-		{"egress", "flush map inet ip-masq-agent pool4/192.0.2.128/25"},
+		{"egress", "flush map inet ip-masq-agent pool4/192.0.2.128/25/c26b093f"},
 		{"egress", "delete element inet ip-masq-agent verdicts4 { 10.77.0.0/16 }"},
 		{"egress", "delete element inet ip-masq-agent verdicts4 { 10.77.0.0/16 }; add element inet ip-masq-agent verdicts4 { 10.77.0.0/16 : goto egress4/keep }"},
 		{"egress", "delete element inet ip-masq-agent verdicts4 { 10.77.0.0/16 }; add element inet ip-masq-agent verdicts4 { 10.77.0.0/16 : jump egress4/192.0.2.0/28 }"},
-		{"egress", "delete element inet ip-masq-agent pool4/192.0.2.128/25 { 0.0.0.3 }; add element inet ip-masq-agent pool4/192.0.2.128/25 { 0.0.0.3 : 192.0.2.7 }"},
+		{"egress", "delete element inet ip-masq-agent pool4/192.0.2.128/25/c26b093f { 0.0.0.3 }; add element inet ip-masq-agent pool4/192.0.2.128/25/c26b093f { 0.0.0.3 : 192.0.2.7 }"},
 		{"egress", "add chain inet ip-masq-agent egress4/foreign; add element inet ip-masq-agent verdicts6 { 2001:db8:9::/48 : goto egress4/foreign }"},
 		{"egress", "flush chain inet ip-masq-agent IP-MASQ-AGENT; delete map inet ip-masq-agent verdicts4; " +
 			"add set inet ip-masq-agent verdicts4 { type ipv4_addr; flags interval; }"},

@@ -135,14 +135,19 @@ func TestPlan(t *testing.T) {
 			"add rule to egress4/192.0.2.0/28: meta nfproto ipv4 counter snat ip to 192.0.2.2 fully-random", "delete rule from egress4/192.0.2.0/28",
 		}, nil},
 		{"the node has one more address", of(egress("192.0.2.1", one)), egress("192.0.2.1 192.0.2.2", one), InPlace, []string{
-			"create set pool4/192.0.2.0/28", "add to set pool4/192.0.2.0/28",
+			"create set pool4/192.0.2.0/28/83d3ee40", "add to set pool4/192.0.2.0/28/83d3ee40",
 		}, []string{
-			"add rule to egress4/192.0.2.0/28: meta nfproto ipv4 counter snat ip to ip saddr & 0.0.0.1 map @pool4/192.0.2.0/28 fully-random",
+			"add rule to egress4/192.0.2.0/28: meta nfproto ipv4 counter snat ip to ip saddr & 0.0.0.1 map @pool4/192.0.2.0/28/83d3ee40 fully-random",
 			"delete rule from egress4/192.0.2.0/28",
 		}, nil},
 		{"one address of a pool changes", of(egress("192.0.2.1 192.0.2.2", one)), egress("192.0.2.1 192.0.2.3", one), InPlace, []string{
-			"delete from set pool4/192.0.2.0/28", "add to set pool4/192.0.2.0/28",
-		}, nil, nil},
+			"create set pool4/192.0.2.0/28/84d3efd3", "add to set pool4/192.0.2.0/28/84d3efd3",
+		}, []string{
+			"add rule to egress4/192.0.2.0/28: meta nfproto ipv4 counter snat ip to ip saddr & 0.0.0.1 map @pool4/192.0.2.0/28/84d3efd3 fully-random",
+			"delete rule from egress4/192.0.2.0/28",
+		}, []string{
+			"flush set pool4/192.0.2.0/28/83d3ee40", "delete set pool4/192.0.2.0/28/83d3ee40",
+		}},
 		{"there are no groups any more", of(egress("192.0.2.1", one)), egress(""), InPlace, []string{
 			"create set keep4", "add to set keep4",
 		}, []string{

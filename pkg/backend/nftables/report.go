@@ -106,12 +106,15 @@ func ledCandidates(s policy.Settings, f policy.Family, r nfnl.Rule) (all []nfnl.
 	all = append(all, newRule(r.Chain, localComment, match, addressType(unix.NFT_CMP_EQ, "local"), counter(), giveBack()))
 	all = append(all, sourcesRules(r.Chain, s, f)...)
 	all = append(all, portRules(s, r.Chain, r.Comment, []piece{match}, func(ports policy.PortRange) piece { return masquerade(s.RandomFully, ports) })...)
+	var mask []byte
 	for _, expr := range r.Exprs {
 		if a, ok := netip.AddrFromSlice(nfnl.Loaded(expr)); ok {
 			all = append(all, translateRules(s, r.Chain, r.Comment, match, loadAddress(a), f)...)
 		}
-		if mask := nfnl.Masks(expr); len(mask) > 0 {
-			pool := poolPrefix(f) + strings.TrimPrefix(r.Chain, chainPrefix(f))
+		if m := nfnl.Masks(expr); len(m) > 0 {
+			mask = m
+		}
+		if pool := nfnl.LookedUp(expr); mask != nil && strings.HasPrefix(pool, poolPrefix(f)) {
 			all = append(all, translateRules(s, r.Chain, r.Comment, match, bitsOf(f, mask, pool), f)...)
 		}
 	}

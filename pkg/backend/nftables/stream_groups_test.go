@@ -71,7 +71,7 @@ func (s *stream) applyTable(t *testing.T, table ruleset.Table) bool {
 }
 
 // groupVersions are lists of destinations as of streamVersions, each of which keeps, is masqueraded inside another, or belongs to one
-// of three groups. In one version in two the groups are listed in reverse.
+// of three groups, two of which change an address. In one version in two the groups are listed in reverse.
 func groupVersions(size, versions int) []ruleset.Table {
 	random := rand.New(rand.NewPCG(uint64(size), 3))
 	lists := streamVersions(size, versions)
@@ -80,7 +80,7 @@ func groupVersions(size, versions int) []ruleset.Table {
 	for v, list := range lists {
 		groups := []ruleset.Group{
 			{Number: 1, Sources: prefixes("10.99.0.32/28"), Addresses: addresses("10.99.0.33")},
-			{Number: 2, Sources: prefixes("10.99.0.64/28"), Addresses: addresses("10.99.0.65", "10.99.0.66", "10.99.0.67")},
+			{Number: 2, Sources: prefixes("10.99.0.64/28"), Addresses: addresses(fmt.Sprintf("10.99.0.%d", 64+v%2), "10.99.0.66", "10.99.0.67")},
 			{Number: 3, Sources: prefixes("10.99.1.0/24"), Addresses: addresses(fmt.Sprintf("10.99.1.%d", 1+v))},
 		}
 		if v%2 == 1 {
@@ -130,7 +130,7 @@ func groupProbes(s *stream, versions []ruleset.Table, n int) (all []netip.Addr, 
 		"":                                 netip.MustParseAddr("10.99.0.1"),
 		goToChain(keepChain(policy.IPv4)):  s.pod.Addrs[0],
 		goToChain("egress4/10.99.0.32/28"): netip.MustParseAddr("10.99.0.33"),
-		goToChain("egress4/10.99.0.64/28"): policy.Choose(addresses("10.99.0.65", "10.99.0.66", "10.99.0.67"), s.pod.Addrs[0]),
+		goToChain("egress4/10.99.0.64/28"): policy.Choose(addresses("10.99.0.64", "10.99.0.66", "10.99.0.67"), s.pod.Addrs[0]), // the one that stays
 	}
 	count := map[string]int{}
 	for _, a := range candidates {
