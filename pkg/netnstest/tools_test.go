@@ -175,7 +175,7 @@ func toolArguments(call *ast.CallExpr) []ast.Expr {
 // that must not exist.
 func elsewhere(tool string) bool {
 	return slices.Contains([]string{
-		"ip-masq", "ip-masq-agent", "ip-masq-installer", "run", "sync", "render", "status", "explain", "cleanup", "lint",
+		"ip-masq", "ip-masq-agent", "ip-masq-installer", "run", "sync", "render", "status", "check", "explain", "cleanup", "lint",
 		"go", "exe", "no-such-program", ".",
 	}, tool)
 }

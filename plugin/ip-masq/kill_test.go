@@ -61,7 +61,7 @@ func TestKill(t *testing.T) {
 		{"first ADD", nil, "ADD", 40},
 		{"steady ADD", []string{"b"}, "ADD", 30},
 		{"repeated ADD", []string{"b", "a"}, "ADD", 30},
-		{"DEL", []string{"b", "a"}, "DEL", 30},
+		{"DEL", []string{"b", "a"}, "DEL", 24},
 	}
 	eachVariant(t, func(t *testing.T, v variant) {
 		netnstest.Require(t, "strace")

@@ -2,6 +2,8 @@ package backendtest
 
 import (
 	"net/netip"
+	"strings"
+	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -67,4 +69,9 @@ func (f *fixture) addLate() {
 	f.space.Run(f.T, "ip", "link", "add", lateLink, "index", "190", "type", "veth", "peer", "name", lateLink, "netns", f.node.Internet.Name)
 	f.space.Run(f.T, "sh", "-ec", "ip addr add 198.51.100.1/24 dev late0; ip link set late0 up")
 	f.node.Internet.Run(f.T, "ip", "link", "set", "late0", "up")
+	for _, s := range []*netnstest.Space{f.space, f.node.Internet.Space} { // what is sent before the kernel noticed the other end is lost
+		netnstest.Eventually(f.T, netnstest.Limit(5*time.Second), "the late interface is up", func() bool {
+			return strings.Contains(s.Run(f.T, "ip", "-o", "link", "show", "late0"), "state UP")
+		})
+	}
 }
