@@ -134,21 +134,11 @@ func appendVerdict(d []byte, code int32, chain string) []byte {
 }
 
 // Masquerade takes the address of the outgoing interface and a source port between first and last, or any where both are 0.
-// The flags are such as unix.NF_NAT_RANGE_PROTO_RANDOM_FULLY. The ports are loaded by expressions of their own; one port
-// alone is its own limit, as nft writes it and the kernel tells it.
+// The flags are such as unix.NF_NAT_RANGE_PROTO_RANDOM_FULLY.
 func Masquerade(flags uint32, first, last uint16) [][]byte {
-	var exprs [][]byte
-	var d []byte
+	exprs, d := portLimits(nil, unix.NFT_REG_1, unix.NFTA_MASQ_REG_PROTO_MIN, unix.NFTA_MASQ_REG_PROTO_MAX, first, last)
 	if first != 0 {
 		flags |= unix.NF_NAT_RANGE_PROTO_SPECIFIED
-		exprs = append(exprs, loadPort(unix.NFT_REG_1, first))
-		d = appendUint32(d, unix.NFTA_MASQ_REG_PROTO_MIN, unix.NFT_REG_1)
-		limit := uint32(unix.NFT_REG_1)
-		if last != first {
-			limit = unix.NFT_REG_2
-			exprs = append(exprs, loadPort(limit, last))
-		}
-		d = appendUint32(d, unix.NFTA_MASQ_REG_PROTO_MAX, limit)
 	}
 	if flags != 0 {
 		d = appendUint32(d, unix.NFTA_MASQ_FLAGS, flags)
@@ -159,24 +149,31 @@ func Masquerade(flags uint32, first, last uint16) [][]byte {
 // TranslateSource takes the loaded address for the source, of a family such as unix.NFPROTO_IPV4, and a source port between first
 // and last, or any where both are 0. Flags and ports are as in Masquerade; the kernel tells the address as its own limit too.
 func TranslateSource(family byte, flags uint32, first, last uint16) [][]byte {
-	var exprs [][]byte
 	d := appendUint32(nil, unix.NFTA_NAT_TYPE, unix.NFT_NAT_SNAT)
 	d = appendUint32(d, unix.NFTA_NAT_FAMILY, uint32(family))
 	d = appendUint32(d, unix.NFTA_NAT_REG_ADDR_MIN, unix.NFT_REG_1)
 	d = appendUint32(d, unix.NFTA_NAT_REG_ADDR_MAX, unix.NFT_REG_1)
+	exprs, d := portLimits(d, unix.NFT_REG_2, unix.NFTA_NAT_REG_PROTO_MIN, unix.NFTA_NAT_REG_PROTO_MAX, first, last)
 	flags |= unix.NF_NAT_RANGE_MAP_IPS
 	if first != 0 {
 		flags |= unix.NF_NAT_RANGE_PROTO_SPECIFIED
-		exprs = append(exprs, loadPort(unix.NFT_REG_2, first))
-		d = appendUint32(d, unix.NFTA_NAT_REG_PROTO_MIN, unix.NFT_REG_2)
-		limit := uint32(unix.NFT_REG_2)
-		if last != first {
-			limit = unix.NFT_REG_3
-			exprs = append(exprs, loadPort(limit, last))
-		}
-		d = appendUint32(d, unix.NFTA_NAT_REG_PROTO_MAX, limit)
 	}
 	return append(exprs, expression("nat", appendUint32(d, unix.NFTA_NAT_FLAGS, flags)))
+}
+
+// portLimits loads the ports into a register and the one behind it, and names these by the attributes from and to of what takes
+// them. One port alone is its own limit, as nft writes it and the kernel tells it. There are no limits where first is 0.
+func portLimits(attrs []byte, register uint32, from, to, first, last uint16) (loads [][]byte, named []byte) {
+	if first == 0 {
+		return nil, attrs
+	}
+	loads = append(loads, loadPort(register, first))
+	attrs = appendUint32(attrs, from, register)
+	if last != first {
+		register++
+		loads = append(loads, loadPort(register, last))
+	}
+	return loads, appendUint32(attrs, to, register)
 }
 
 // LoadAddress loads an address.

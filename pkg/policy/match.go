@@ -35,9 +35,3 @@ func (m Matcher) Match(destination netip.Addr) (d Destination, found bool) {
 	}
 	return Destination{Verdict: Masquerade}, false
 }
-
-// Verdict is Match for those who ask for verdict and prefix alone.
-func (m Matcher) Verdict(destination netip.Addr) (Verdict, netip.Prefix) {
-	d, _ := m.Match(destination)
-	return d.Verdict, d.Prefix
-}

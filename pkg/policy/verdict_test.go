@@ -138,7 +138,8 @@ func TestFirstMatchIsLongestMatch(t *testing.T) {
 		for _, addr := range edges(r, p, f) {
 			want := longest(p, f, addr)
 			verdicts[want]++
-			if got, _ := matcher.Verdict(addr); got != want || firstMatch(destinations, addr) != want {
+			match, _ := matcher.Match(addr)
+			if got := match.Verdict; got != want || firstMatch(destinations, addr) != want {
 				t.Fatalf("%s: the list says %s, the matcher %s, the longest prefix %s\n%s\nfrom %v and %v", addr,
 					firstMatch(destinations, addr), got, want, short(destinations), p.NonMasquerade, p.Masquerade)
 			}
