@@ -226,3 +226,26 @@ func TestNoAddressEvents(t *testing.T) {
 		r.eventually(t, agent, "listening no more", func() bool { return listeners() == 0 })
 	})
 }
+
+// TestEgressAfterReboot: the first pods of a node that was booted again leave with the chosen addresses before any agent runs, and
+// the agent finds nothing to change. Where the node has none of them, they are masqueraded.
+func TestEgressAfterReboot(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.Write(t, toInternet)
+		r.Sync(t, "--enable-ipv6")
+		after := newRig(t, r.Variant) // the machine, booted again
+		after.DataDir = r.DataDir
+		after.address(t, "add", "192.0.2.130")
+		p := after.attached(t, "after")
+		after.wantSeen(t, p, "192.0.2.130")
+		if got := seenAs(p.Pod, after.Internet.IPv6); got != "2001:db8::1" {
+			t.Errorf("over IPv6, of which the node has no such address, seen as %s", got)
+		}
+		before := after.standing(t)
+		overwrite(t, after.Config, read(t, r.Config))
+		after.Sync(t, "--enable-ipv6")
+		if now := after.standing(t); now != before {
+			t.Errorf("the agent changed what the plugin had put in place:\n%s\n%s", before, now)
+		}
+	})
+}
