@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
-
-	"github.com/ip-masq/ip-masq-cni/pkg/nodeaddr"
 )
 
 // addressWatch reports on changed that an address came to the node or left it which the policy may give to connections. It listens only
@@ -15,12 +13,14 @@ import (
 type addressWatch struct {
 	changed  chan struct{}
 	log      *slog.Logger
+	watch    func(ctx context.Context, changed func(netip.Addr)) error // nodeaddr.Watch
 	prefixes atomic.Pointer[[]netip.Prefix]
 	stop     context.CancelFunc // nil while it does not listen
+	failed   bool               // it could not begin to listen, which the log has
 }
 
 // follow says which addresses matter from now on. It is for one goroutine, and is called before the addresses are read, so that no
-// change comes between.
+// change comes between. Where listening fails, as for want of a file descriptor, the next call tries again.
 func (w *addressWatch) follow(ctx context.Context, prefixes []netip.Prefix) {
 	w.prefixes.Store(&prefixes)
 	switch {
@@ -28,10 +28,16 @@ func (w *addressWatch) follow(ctx context.Context, prefixes []netip.Prefix) {
 		w.stop()
 		w.stop = nil
 	case len(prefixes) > 0 && w.stop == nil:
-		ctx, w.stop = context.WithCancel(ctx) //nolint:fatcontext // one at a time
-		if err := nodeaddr.Watch(ctx, w.tell); err != nil {
-			w.log.Warn("changes of the node's addresses are noticed at every resync only", "reason", err)
+		ctx, stop := context.WithCancel(ctx) //nolint:fatcontext // one at a time
+		if err := w.watch(ctx, w.tell); err != nil {
+			stop()
+			if !w.failed {
+				w.log.Warn("changes of the node's addresses are noticed at every resync only, until listening for them works", "reason", err)
+			}
+			w.failed = true
+			return
 		}
+		w.stop, w.failed = stop, false
 	}
 }
 

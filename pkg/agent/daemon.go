@@ -21,6 +21,7 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/filelock"
 	"github.com/ip-masq/ip-masq-cni/pkg/nfevents"
 	"github.com/ip-masq/ip-masq-cni/pkg/node"
+	"github.com/ip-masq/ip-masq-cni/pkg/nodeaddr"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/probes"
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
@@ -128,7 +129,7 @@ func newDaemon(ctx context.Context, o Options, log *slog.Logger) *daemon {
 	n := newNode(o, log)
 	d := &daemon{
 		options: o, syncRequests: make(chan syncRequest),
-		node: n, source: newSource(o, n, log), log: log, report: report{log: log}, addresses: addressWatch{log: log},
+		node: n, source: newSource(o, n, log), log: log, report: report{log: log}, addresses: addressWatch{log: log, watch: nodeaddr.Watch},
 		health: probes.NewHealth("the rules were not read back from the kernel yet", 2*syncTime),
 		state:  State{Since: time.Now(), RepairsBy: map[RepairKind]int{}},
 	}
