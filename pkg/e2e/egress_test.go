@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -159,6 +160,50 @@ func TestLostAddressEndsTCP(t *testing.T) {
 		time.Sleep(netnstest.Limit(300 * time.Millisecond))
 		if got := f.seenPort(t); got != port {
 			t.Errorf("the TCP connection of %s is seen as %s", port, got)
+		}
+	})
+}
+
+// TestAddressComesWithoutAgent: what an address changes while no agent runs is made good by the next one. Connections that began without
+// the address have it, and those that a pool's other address gave keep theirs.
+func TestAddressComesWithoutAgent(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		netnstest.Require(t, "conntrack", "ip")
+		p := r.attached(t, "a")
+		r.Write(t, toInternet)
+		agent := r.startReady(t, "--enable-ipv6")
+		flows := both(t, r, p)
+		for name, f := range flows {
+			if got := f.seen(t); got != nodeAddress && got != "2001:db8::1" {
+				t.Fatalf("%s is seen as %s before the node has an address", name, got)
+			}
+		}
+		agent.Stop(syscall.SIGTERM, patience)
+		r.address(t, "add", "192.0.2.130", "2001:db8::82")
+		agent = r.startReady(t, "--enable-ipv6")
+		for name, f := range flows {
+			want := "192.0.2.130"
+			if strings.HasSuffix(name, "IPv6") {
+				want = "2001:db8::82"
+			}
+			r.eventually(t, agent, name+" from "+want, func() bool { return f.seen(t) == want })
+		}
+		ports := map[string]string{}
+		for name, f := range flows {
+			ports[name] = f.seenPort(t)
+		}
+		agent.Stop(syscall.SIGTERM, patience)
+		r.address(t, "add", "192.0.2.131", "2001:db8::83")
+		agent = r.startReady(t, "--enable-ipv6")
+		r.eventually(t, agent, "the second address in the rules", func() bool { return strings.Contains(r.everything(t), "192.0.2.131") })
+		time.Sleep(netnstest.Limit(300 * time.Millisecond)) // what ends connections runs beside the loop
+		for name, f := range flows {
+			if got := f.seenPort(t); got != ports[name] {
+				t.Errorf("%s: seen as %s, and before the second address came as %s", name, got, ports[name])
+			}
+		}
+		if left := r.Run(t, r.Command("cleanup", "--dry-run")...); !strings.Contains(left, "addresses.json") {
+			t.Errorf("cleanup leaves the list of addresses:\n%s", left)
 		}
 	})
 }

@@ -100,11 +100,11 @@ func onlyKept(failures []error) bool {
 // files lists those that are there, with what writers left that were killed. The locks stay: this process holds one.
 func (n *Node) files() []string {
 	var files []string
-	for _, path := range []string{n.records.Dir, n.optOuts.Dir, filepath.Join(n.stateDir, deletedDir), n.decisionPath(), n.refusalsPath(), n.policyPath(), filepath.Join(n.stateDir, socketFile)} {
+	for _, path := range []string{n.records.Dir, n.optOuts.Dir, filepath.Join(n.stateDir, deletedDir), n.decisionPath(), n.refusalsPath(), n.addressesPath(), n.policyPath(), filepath.Join(n.stateDir, socketFile)} {
 		if _, err := os.Lstat(path); err == nil {
 			files = append(files, path)
 		}
 	}
-	files = append(files, atomicfile.Unfinished(n.stateDir, decisionFile, refusalsFile)...)
+	files = append(files, atomicfile.Unfinished(n.stateDir, decisionFile, refusalsFile, addressesFile)...)
 	return append(files, atomicfile.Unfinished(n.dataDir, policyFile)...)
 }

@@ -80,15 +80,16 @@ func (n *Node) senders(wanted func(netip.Addr) bool) map[netip.Addr]policy.Packe
 func (n *Node) addressesChanged(p policy.Policy) bool {
 	records, _ := n.Records()
 	now, err := SourceAddresses(p, records)
-	return n.addressesBefore != nil && err == nil && !slices.Equal(now, *n.addressesBefore)
+	before := n.formerAddresses()
+	return before != nil && err == nil && !slices.Equal(now, *before)
 }
 
 // formerRules returns what decided until a Sync that ended well, nil where nothing did or it is the same. A change that went back while
-// the Sync ran counts, because connections may have begun by it. What the node had before the first one is not known: it is taken to
-// be what it has.
+// the Sync ran counts, because connections may have begun by it. Where it is not known what the node had before, it is taken to be
+// what it has.
 func (n *Node) formerRules(former *policy.Policy, now policy.Policy, addresses []netip.Addr, changed bool) *Rules {
-	before := n.addressesBefore
-	n.addressesBefore = &addresses
+	before := n.formerAddresses()
+	n.keepAddresses(now, addresses)
 	if former == nil || !changed && (before == nil || slices.Equal(*before, addresses)) {
 		return nil
 	}

@@ -41,7 +41,7 @@ type Node struct {
 	changing     FlowChange
 	// governedBefore are the pods that were on record at the last good Sync.
 	governedBefore map[ruleset.Pod]bool
-	// addressesBefore are the node's addresses that the policy could give to connections by then, nil before the first Sync.
+	// addressesBefore are the node's addresses that the policy could give to connections by then, nil before the first Sync of this process.
 	addressesBefore *[]netip.Addr
 	refusals        refusals
 	persisted       persistedPolicy
