@@ -48,13 +48,18 @@ func (s Store) Put(a Attachment) error {
 // Get reads the record of an owner; the error is fs.ErrNotExist where there is none.
 func (s Store) Get(id ID) (Attachment, error) {
 	data, err := plainfile.Read(s.path(id))
-	if errors.Is(err, syscall.EISDIR) {
-		return Attachment{}, fmt.Errorf("%w %s: %w", ErrUnreadable, id, err)
-	}
 	if err != nil {
-		return Attachment{}, fmt.Errorf("read attachment record: %w", err)
+		return Attachment{}, recordError(id, err)
 	}
 	return decode(id, data)
+}
+
+// recordError classifies why a record could not be read.
+func recordError(id ID, err error) error {
+	if errors.Is(err, syscall.EISDIR) {
+		return fmt.Errorf("%w %s: %w", ErrUnreadable, id, err)
+	}
+	return fmt.Errorf("read attachment record: %w", err)
 }
 
 // Since returns when the record of an owner was written.

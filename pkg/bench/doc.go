@@ -2,7 +2,7 @@
 // agent's resync (agent), and what a new connection costs in the kernel (datapath) and in the translation log (translations).
 //
 //	make bench                       # all of them, in some minutes; the report is bin/bench/report.md
-//	make bench BENCH=Datapath        # one of them: Plugin, Agent, Datapath, Repair, Translations, Memory or Resident
+//	make bench BENCH=Datapath        # one of them: Plugin, Agent, Start, Churn, Datapath, Egress, Repair, Translations, Memory or Resident
 //	make bench BENCH_FULL=1          # the whole grids
 //
 // All subjects of one table are measured in turns, on hosts of their own made of network namespaces, so that whatever else

@@ -55,8 +55,8 @@ func (k *kernel) heldExempt(t *testing.T, addresses []string) bool {
 	var drift []backend.Drift
 	k.in(t, func(ctx context.Context) error {
 		look := k.agent()
-		look.records = k.records
-		look.optOuts = attachment.Store{Dir: t.TempDir()}
+		look.records.Dir = k.records.Dir
+		look.optOuts.Dir = t.TempDir()
 		if len(addresses) > 0 {
 			a := pod("pods", "exempt")
 			for _, address := range addresses {

@@ -29,8 +29,8 @@ type Node struct {
 	choice   registry.Choice
 	owner    bool
 	defaults policy.Settings
-	records  attachment.Store
-	optOuts  attachment.Store
+	records  attachment.Reader
+	optOuts  attachment.Reader
 	runtime  Runtime
 	// runtimeKnown are the attachments that the runtime knew at the last Sync that asked it.
 	runtimeKnown map[attachment.ID]bool
@@ -101,8 +101,8 @@ func New(o Options) *Node {
 	if n.diff == nil {
 		n.diff = func(backend.Backend, backend.Observed, ruleset.State) []backend.Drift { return nil }
 	}
-	n.records = attachment.Store{Dir: RecordsDir(n.stateDir)}
-	n.optOuts = attachment.Store{Dir: filepath.Join(n.stateDir, optOutsDir)}
+	n.records.Dir = RecordsDir(n.stateDir)
+	n.optOuts.Dir = filepath.Join(n.stateDir, optOutsDir)
 	return n
 }
 

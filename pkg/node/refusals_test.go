@@ -41,21 +41,21 @@ func TestNewRefusals(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put(k.records, a)
+	put(k.records.Store, a)
 	want("attached", first, "a:[ip-masq-agent/masquerade]")
 	want("again", first)
-	put(k.optOuts, out)
+	put(k.optOuts.Store, out)
 	second := agent()
 	want("came without an agent", second, "out:[ip-masq-agent/masquerade ip-masq-agent/source-addresses]")
 	want("after a restart", agent())
 	a.Refused = []string{policy.SourceAddressesAnnotation}
-	put(k.records, a)
+	put(k.records.Store, a)
 	want("another one", second, "a:[ip-masq-agent/source-addresses]")
 	if err := k.records.Delete(a.ID()); err != nil {
 		t.Fatal(err)
 	}
 	want("gone", second)
-	put(k.records, a)
+	put(k.records.Store, a)
 	want("back", second, "a:[ip-masq-agent/source-addresses]")
 	write(t, k.refusalsPath(), "{")
 	want("the file is damaged", agent(), "a:[ip-masq-agent/source-addresses]", "out:[ip-masq-agent/masquerade ip-masq-agent/source-addresses]")
@@ -101,7 +101,7 @@ func TestAdoptedAnnotations(t *testing.T) {
 			return err
 		})
 		got := ""
-		for _, store := range []attachment.Store{k.records, k.optOuts} {
+		for _, store := range []attachment.Store{k.records.Store, k.optOuts.Store} {
 			all, err := store.List()
 			if err != nil {
 				t.Fatal(err)
