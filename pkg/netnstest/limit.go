@@ -17,6 +17,9 @@ func Limit(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * factor())
 }
 
+// Emulated reports whether the tests run in an emulator, where each takes ten times as long.
+func Emulated() bool { return factor() > 1 }
+
 // Crowd is how many programs a test runs at once: n, or a part of it in an emulator. The programs wait for each other, and the
 // product's own limits (iptables' -w) do not know the factor.
 func Crowd(n int) int {
