@@ -49,6 +49,7 @@ type Logger struct {
 	mu      sync.Mutex // of what a question reads: history and open
 	history *history
 	open    map[openKey]opened
+	added   int // to open since it was made
 
 	// Of the reader alone.
 	buffer   []byte
@@ -254,7 +255,7 @@ func (l *Logger) began(f *conntrack.Flow, now int64) {
 	if known && former.owner != 0 {
 		l.history.uses[former.owner]--
 	}
-	l.open[key] = o
+	l.remember(key, o)
 	if l.options.Starts {
 		l.line(entry{action: actionStart, flow: f, owner: l.history.owners[o.owner], start: o.start})
 	}
@@ -317,7 +318,7 @@ func (l *Logger) found(f *conntrack.Flow, first bool) {
 		l.history.uses[o.owner]++
 	}
 	l.older = l.older || first || o.start == 0
-	l.open[key] = o
+	l.remember(key, o)
 	if l.options.Starts && !first {
 		now := time.Now().UnixNano()
 		if o.start != 0 {

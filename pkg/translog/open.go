@@ -1,6 +1,7 @@
 package translog
 
 import (
+	"maps"
 	"net/netip"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/conntrack"
@@ -22,6 +23,22 @@ type openKey struct {
 	src   [16]byte
 	port  uint16
 	proto uint8
+}
+
+// renewAfter is how many connections come, for each that is open, until the map of them is made anew. Nothing of a map's memory comes back
+// when entries go, so it would keep the size of the busiest moment; and a map whose number of entries stays the same still grows while they
+// come and go, because a part of it splits whenever it happens to be full.
+const renewAfter = 64
+
+// remember takes down that a connection is open.
+func (l *Logger) remember(key openKey, o opened) {
+	l.open[key] = o
+	l.added++
+	if l.added > renewAfter*max(len(l.open), 1024) {
+		former := l.open
+		l.added, l.open = 0, make(map[openKey]opened, len(former))
+		maps.Copy(l.open, former)
+	}
 }
 
 func keyOf(f *conntrack.Flow) openKey {
