@@ -30,6 +30,9 @@ type Conn struct {
 	family   uint8 // of the tables that are read
 	sequence uint32
 	buffer   []byte
+	place    place // where it was borrowed
+	unread   bool  // the rest of an answer is in it, so that it is of no use but to be closed
+	asked    bool  // the kernel has nf_tables
 }
 
 // receiveSize holds the largest datagram of a dump: the kernel fills at most 32 KiB.

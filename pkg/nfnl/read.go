@@ -22,6 +22,16 @@ func (c *Conn) Generation() (uint32, error) {
 	return generation, err
 }
 
+// Exists asks the kernel, once on each socket, whether it has nf_tables at all.
+func (c *Conn) Exists() error {
+	if c.asked {
+		return nil
+	}
+	_, err := c.Generation()
+	c.asked = err == nil
+	return err
+}
+
 // Settled returns a generation all of whose changes can be seen. nf_tables_commit raises the number an instant before it shows
 // what the number stands for, so what is read right after Generation may still be the ruleset of the generation before. A
 // transaction waits until the one before it is over (commit_mutex), an empty one too, and it changes nothing; the kernel
@@ -139,6 +149,7 @@ func (c *Conn) Rules(table string) ([]Rule, error) {
 // HasRules reports whether a chain is there and not empty. It takes in the beginning of the listing alone, however long the
 // chain, so the socket is of no use afterwards but to be closed.
 func (c *Conn) HasRules(table, chain string) (bool, error) {
+	c.unread = true
 	request := appendString(appendString(nil, unix.NFTA_RULE_TABLE, table), unix.NFTA_RULE_CHAIN, chain)
 	if _, err := c.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, request); err != nil {
 		return false, fmt.Errorf("look into chain %s: %w", chain, err)
@@ -238,6 +249,7 @@ func (c *Conn) askWhile(step string, typ, flags uint16, attrs []byte, visit func
 			switch {
 			case m.typ != unix.NLMSG_ERROR && m.typ != unix.NLMSG_DONE:
 				if !visit(m.attributes()) {
+					c.unread = true
 					return errEnough
 				}
 			case m.errno() != 0:

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -13,12 +15,11 @@ import (
 // deleteNFT deletes the rules of chains that choose selects, in all families at once, however often each stands there. It needs
 // no iptables, finds rules behind one that iptables cannot read, and waits for one grace period of the kernel.
 func deleteNFT(ctx context.Context, in []string, families []policy.Family, choose func(f policy.Family, rules [][]byte) [][]byte) error {
-	c, err := nfnl.Dial()
+	c, err := nfnl.Borrow(unix.NFPROTO_INET)
 	if err != nil {
 		return classifyKernel(err)
 	}
-	defer func() { _ = c.Close() }()
-	return again(ctx, func() error {
+	err = again(ctx, func() error {
 		generation, err := c.Settled() // handles count from 1 in every new table: the guard keeps a former one from being taken
 		if err != nil {
 			return err
@@ -39,6 +40,8 @@ func deleteNFT(ctx context.Context, in []string, families []policy.Family, choos
 		}
 		return c.Commit(b)
 	})
+	c.Return(err)
+	return err
 }
 
 // The pauses between two attempts.

@@ -18,12 +18,13 @@ import (
 
 // withNFT makes calls on one socket.
 func withNFT(family policy.Family, calls func(c *nfnl.Conn) error) error {
-	c, err := nfnl.DialFamily(nfFamily(family))
+	c, err := nfnl.Borrow(nfFamily(family))
 	if err != nil {
 		return classifyKernel(err)
 	}
-	defer func() { _ = c.Close() }()
-	return calls(c)
+	err = calls(c)
+	c.Return(err)
+	return err
 }
 
 func nfFamily(family policy.Family) uint8 {

@@ -20,8 +20,8 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// Backend has no state: every call opens a socket in the network namespace of its thread and closes it. Closing waits for
-// one RCU grace period (8 to 14 ms, no CPU) after something was deleted, so there is one socket per call and not more.
+// Backend has no state: every call borrows a socket in the network namespace of its thread and gives it back. Closing one waits for
+// one RCU grace period (8 to 14 ms, no CPU) after something was deleted.
 type Backend struct {
 	changes changes
 }
@@ -55,15 +55,15 @@ func session(ctx context.Context, do func(c *nfnl.Conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c, err := nfnl.Dial()
+	c, err := nfnl.Borrow(unix.NFPROTO_INET)
 	if err != nil {
 		return classify(err)
 	}
-	defer func() { _ = c.Close() }()
-	if _, err := c.Generation(); err != nil {
-		return classify(absent(err))
+	if err = absent(c.Exists()); err == nil {
+		err = owned(c, do(c))
 	}
-	return classify(owned(c, do(c)))
+	c.Return(err)
+	return classify(err)
 }
 
 // transaction is session for what begins with a transaction, whose refusal tells as well that the kernel has no nf_tables.
@@ -71,12 +71,13 @@ func transaction(ctx context.Context, do func(c *nfnl.Conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c, err := nfnl.Dial()
+	c, err := nfnl.Borrow(unix.NFPROTO_INET)
 	if err != nil {
 		return classify(err)
 	}
-	defer func() { _ = c.Close() }()
-	return classify(owned(c, do(c)))
+	err = owned(c, do(c))
+	c.Return(err)
+	return classify(err)
 }
 
 // owned explains a refusal: a table with the owner flag is its process's, and goes with it (Linux 5.12).
