@@ -80,6 +80,7 @@ type daemon struct {
 	beyondPods   atomic.Bool                     // the policy in force is about more than pods
 	syncRequests chan syncRequest
 	synced       sync.Once // what can wait until the first sync begins after it
+	watch        func()    // begins to tell the loop of rules and pods that changed: what a first sync writes is no news to it
 	status       shared[status.Status]
 
 	mu    sync.Mutex
@@ -165,12 +166,16 @@ func (d *daemon) serve(ctx context.Context, address string) error {
 func (d *daemon) loop(ctx context.Context, configPath string) {
 	configChanges, ruleChanges, podChanges, hangups := make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1), make(chan os.Signal, 1)
 	go watch(ctx, configPath, configChanges)
-	var err error
-	if d.writers.watcher, err = nfevents.Watch(ctx, ruleChanges, ownObjects(d.options.Settings)); err != nil {
-		d.log.Warn("the kernel does not report changes of rules; they are repaired at every resync", "reason", err)
-	}
-	if err := d.watchPods(ctx, podChanges); err != nil {
-		d.log.Warn("pods that the plugin did not see are adopted at every resync only", "reason", err)
+	d.watch = func() {
+		var err error
+		if d.writers.watcher, err = nfevents.Watch(ctx, ruleChanges, ownObjects(d.options.Settings)); err != nil {
+			d.log.Warn("the kernel does not report changes of rules; they are repaired at every resync", "reason", err)
+		}
+		if err := d.watchPods(ctx, podChanges); err != nil {
+			d.log.Warn("pods that the plugin did not see are adopted at every resync only", "reason", err)
+		}
+		notify(ruleChanges) // what changed since the first sync read it
+		notify(podChanges)
 	}
 	d.addresses.changed = make(chan struct{}, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -192,7 +197,6 @@ func (d *daemon) sync(ctx context.Context, reason string) outcome {
 	d.addresses.follow(ctx, ruleset.SourceAddresses(inForce, records))
 	d.writers.begin()
 	result, err := d.node.Sync(syncCtx, inForce)
-	d.synced.Do(func() { go d.ports.run(ctx) })
 	by := d.writers.end(result.Backend, result.Changed, err != nil)
 	o := outcome{
 		failed: err != nil, interval: d.source.interval, reading: result.Reading,
@@ -213,6 +217,10 @@ func (d *daemon) sync(ctx context.Context, reason string) outcome {
 	d.tellRefusals()
 	d.health.Set(errors.Join(configErr, err))
 	d.health.Turned(2*o.interval + 2*syncTime)
+	d.synced.Do(func() {
+		d.watch()
+		go d.ports.run(ctx)
+	})
 	d.memory.submit(struct{}{})
 	if err == nil {
 		d.afterwards(inForce, result)

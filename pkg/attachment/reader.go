@@ -45,7 +45,7 @@ const racyTime = 50 * time.Millisecond
 func (r *Reader) List() ([]Attachment, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ids, err := r.ids()
+	ids, err := r.IDs()
 	failures := []error{err}
 	if r.known == nil {
 		r.known = make(map[ID]*reading, len(ids))

@@ -16,7 +16,8 @@ import (
 )
 
 // Store keeps one record per attachment in a directory that is lost at reboot, as the rules are. Records are written before
-// the rules they describe and removed after them, so whatever a kill leaves behind can be found.
+// the rules they describe and removed after them, so whatever a kill leaves behind can be found. Those of pods that the agent adopts are
+// written after, because it finds these in the runtime's cache.
 type Store struct {
 	Dir string
 }
@@ -90,7 +91,7 @@ func (s Store) Delete(id ID) error {
 // List reads all records, in the order of their ids. Records that cannot be read come back in the error, joined, beside those
 // that can: one broken file must not hide the others.
 func (s Store) List() ([]Attachment, error) {
-	ids, err := s.ids()
+	ids, err := s.IDs()
 	failures := []error{err}
 	var all []Attachment
 	for _, id := range ids {
@@ -108,7 +109,7 @@ func (s Store) List() ([]Attachment, error) {
 // SetAside renames every unreadable record, so that it is found by a person and by no program, and returns one sentence for each.
 // It also removes what writers left that were killed. Nobody may write records meanwhile.
 func (s Store) SetAside() (sentences []string, err error) {
-	ids, err := s.ids()
+	ids, err := s.IDs()
 	failures := []error{err}
 	for _, id := range ids {
 		_, err := s.Get(id)
@@ -124,8 +125,8 @@ func (s Store) SetAside() (sentences []string, err error) {
 	return sentences, errors.Join(failures...)
 }
 
-// ids lists the owners that have a record.
-func (s Store) ids() (ids []ID, err error) {
+// IDs lists the owners that have a record, readable or not.
+func (s Store) IDs() (ids []ID, err error) {
 	entries, err := os.ReadDir(s.Dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list attachment records: %w", err)

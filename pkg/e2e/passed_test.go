@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -30,6 +31,55 @@ func TestAdoptsAtOnce(t *testing.T) {
 			if took > netnstest.Limit(time.Second) {
 				t.Errorf("the %s pod was masqueraded after %s", name, took)
 			}
+		}
+	})
+}
+
+// TestAdoptionKilledAnywhere: an agent that is killed while it adopts pods, at any file that it puts in its place, leaves nothing that
+// the next one does not finish: the pod that stays has rule and record, the one that went meanwhile has neither. Rules come before the
+// records of what is adopted, so one of the kills leaves the one without the other.
+func TestAdoptionKilledAnywhere(t *testing.T) {
+	netnstest.Require(t, "strace")
+	each(t, func(t *testing.T, r *rig) {
+		overwrite(t, filepath.Join(r.ConfDir, "10-pods.conflist"), conflist(network, plain))
+		stays := r.newPod(t, "stays")
+		killed, between := 0, 0
+		for n := 1; ; n++ {
+			goes := r.newPod(t, fmt.Sprint("goes", n))
+			r.cache(t, stays)
+			entry := r.cache(t, goes)
+			trace := []string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat", "-e", fmt.Sprintf("inject=renameat:signal=KILL:when=%d", n), "--"}
+			got := r.Try(t, append(trace, r.Command("sync")...)...)
+			if got.Code == 0 {
+				goes.Remove()
+				break
+			}
+			killed++
+			if r.hasRule(t, stays) && !r.hasRecord(stays) {
+				between++
+			}
+			if err := os.Remove(entry); err != nil {
+				t.Fatal(err)
+			}
+			goes.Remove()
+			if got := r.Agent(t, "sync"); got.Code != 0 {
+				t.Fatalf("killed at the %d. file: the next sync ends with %d: %s", n, got.Code, got.Stderr)
+			}
+			if !r.hasRule(t, stays) || !r.hasRecord(stays) || r.hasRule(t, goes) || r.hasRecord(goes) {
+				t.Errorf("killed at the %d. file: the next sync leaves records %t, %t, want true, false, and\n%s", n, r.hasRecord(stays), r.hasRecord(goes), r.standing(t))
+			}
+			r.wantSeen(t, stays, nodeAddress)
+			if got := r.Agent(t, "cleanup"); got.Code != 0 {
+				t.Fatal(got.Stderr)
+			}
+			for _, dir := range []string{r.StateDir, r.DataDir} {
+				if err := os.RemoveAll(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if killed < 4 || between == 0 {
+			t.Errorf("killed at %d files, between a rule and its record at %d", killed, between)
 		}
 	})
 }

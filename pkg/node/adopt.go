@@ -1,9 +1,11 @@
 package node
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
+	"slices"
+	"time"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -21,54 +23,91 @@ type Runtime interface {
 	Attachments() (listed []attachment.Attachment, all map[attachment.ID]bool, err error)
 }
 
-// adopt records the pods that the runtime knows and that are not on record: attached before the plugin was in their conflist,
-// or their record was lost. It returns the ids that the runtime knows, nil where nothing is known, and for how many pods rules change.
-func (n *Node) adopt(s policy.Settings) (known map[attachment.ID]bool, adopted int) {
+// adopted are pods that the runtime knows and that were not on record: attached before the plugin was in their conflist, or their
+// record was lost.
+type adopted struct {
+	pods     []attachment.Attachment // that get rules, and a record once those stand
+	optedOut int                     // pods that have a record now by which rules change
+}
+
+// adopt finds them. It returns them with the ids that the runtime knows, nil where nothing is known.
+//
+// From here on they are among the Records, and on disk after their rules: the pods wait for these. What is killed in between leaves
+// rules that name their owner, whom the next agent finds in the runtime's cache again; where the pod is gone by then, its rules
+// are like those whose record was lost (living). Nobody else comes in between, because the lock is held.
+func (n *Node) adopt(s policy.Settings) (known map[attachment.ID]bool, found adopted) {
 	if n.runtime == nil {
-		return nil, 0
+		return nil, found
 	}
 	attachments, known, err := n.runtime.Attachments()
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			n.log.Warn("cannot look for pods that are not on record", "error", err)
 		}
-		return nil, 0
+		return nil, found
 	}
+	decided, r := n.decidedOn(), askRoutes()
+	defer r.close()
 	for _, a := range attachments {
-		done, err := n.adoptOne(s, a)
-		if err != nil {
+		if !decided.adoptable(a) {
+			continue
+		}
+		decided[a.ID()] = true
+		if err := n.adoptOne(s, r, a, &found); err != nil {
 			n.log.Warn("could not adopt a pod", "network", a.Network, "container", a.ContainerID, "error", err)
 		}
-		if done {
-			adopted++
-		}
 	}
-	return known, adopted
+	if len(found.pods) > 0 {
+		records, err := n.Records()
+		all := slices.Concat(records, found.pods)
+		slices.SortFunc(all, func(a, b attachment.Attachment) int { return cmp.Compare(a.ID(), b.ID()) })
+		n.assumed = &assumedRecords{all, err}
+	}
+	return known, found
 }
 
-func (n *Node) adoptOne(s policy.Settings, a attachment.Attachment) (adopted bool, err error) {
-	if !n.adoptable(a) {
-		return false, nil
+func (n *Node) adoptOne(s policy.Settings, r *routes, a attachment.Attachment, found *adopted) error {
+	putOptOut := func() error {
+		if ruleset.NeedsOptedOut(s) {
+			found.optedOut++
+		}
+		return n.optOuts.Put(a)
 	}
 	a, optedOut, _ := a.Decide(s.PodAnnotations) // the plugin refuses what is in the error, so it was not in the pod's list
 	if optedOut {
-		a.Addresses = pods(a.Addresses)
-		return ruleset.NeedsOptedOut(s), n.optOuts.Put(a)
+		a.Addresses = r.pods(a.Addresses)
+		return putOptOut()
 	}
-	a = n.governed(a)
+	a = n.governed(r, a)
 	if len(a.Addresses) == 0 {
-		return false, nil
+		return nil
 	}
-	if a.Bypass = n.bypassing(a); a.Bypass != "" {
+	if a.Bypass = n.bypassing(r, a); a.Bypass != "" {
 		n.log.Warn("no rule for this attachment: "+attachment.Bypassing(a.Bypass), "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
-		return ruleset.NeedsOptedOut(s), n.optOuts.Put(a)
+		return putOptOut()
 	}
-	n.forgetRecords()
-	if err := n.records.Put(a); err != nil {
-		return false, fmt.Errorf("record an adopted pod: %w", err)
+	found.pods = append(found.pods, a)
+	return nil
+}
+
+// record writes the records of adopted pods, and returns for how many pods rules changed. A pod whose record cannot be written keeps
+// its rules, and is adopted again.
+func (n *Node) record(found adopted) (changed int) {
+	if n.assumed == nil {
+		return found.optedOut
 	}
-	n.log.Info("adopted a pod", "network", a.Network, "container", a.ContainerID, "interface", a.IfName, "addresses", a.Addresses)
-	return true, nil
+	n.known = recordList{valid: n.assumed.err == nil, at: time.Now(), records: n.assumed.records}
+	n.assumed = nil
+	for _, a := range found.pods {
+		if err := n.records.Put(a); err != nil {
+			n.forgetRecords()
+			n.log.Warn("could not record an adopted pod, whose rules are not affected", "network", a.Network, "container", a.ContainerID, "error", err)
+			continue
+		}
+		n.log.Info("adopted a pod", "network", a.Network, "container", a.ContainerID, "interface", a.IfName, "addresses", a.Addresses)
+		changed++
+	}
+	return changed + found.optedOut
 }
 
 // OnRecord reports whether an attachment has a record, readable or not, be it as one that opted out.

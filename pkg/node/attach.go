@@ -29,10 +29,14 @@ func (n *Node) Attach(ctx context.Context, a attachment.Attachment) error {
 	if optedOut {
 		return n.optOut(ctx, a)
 	}
-	if a = n.governed(a); len(a.Addresses) == 0 {
+	r := askRoutes()
+	a = n.governed(r, a)
+	a.Bypass = n.bypassing(r, a)
+	r.close()
+	if len(a.Addresses) == 0 {
 		n.log.Warn("the attachment has no address that can be masqueraded: it gets no rule", "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
 	}
-	if a.Bypass = n.bypassing(a); a.Bypass != "" {
+	if a.Bypass != "" {
 		n.log.Warn("no rule for this attachment: "+attachment.Bypassing(a.Bypass), "network", a.Network, "container", a.ContainerID, "interface", a.IfName)
 		return n.optOut(ctx, a)
 	}

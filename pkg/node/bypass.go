@@ -11,17 +11,17 @@ import (
 // bypassing says how the attachment's packets get past the node, empty where they do not, or where that cannot be told. A chained
 // plugin is not given the list's main plugin, and results look alike, so the kernel is asked what the pod's interface is: a child
 // or the whole of a network card sends through the card itself, unless it is told to send to the node.
-func (n *Node) bypassing(a attachment.Attachment) string {
+func (n *Node) bypassing(r *routes, a attachment.Attachment) string {
 	if a.NetNS.Path == "" {
 		return ""
 	}
-	l, err := linkIn(a.NetNS.Path, a.IfName)
+	l, err := r.linkIn(a.NetNS.Path, a.IfName)
 	if err != nil {
 		n.log.Debug("the pod's interface cannot be read; its packets are taken to pass the node", "network", a.Network, "container", a.ContainerID, "error", err)
 		return ""
 	}
 	how := l.direct()
-	if how != "" && slices.ContainsFunc(a.Gateways, isLocal) {
+	if how != "" && slices.ContainsFunc(a.Gateways, r.isLocal) {
 		return "" // it sends to the node through the card, or through a sibling of its interface
 	}
 	return how

@@ -21,17 +21,22 @@ func TestLinkIn(t *testing.T) {
 		ip link add macvlan0 link card netns POD type macvlan mode bridge
 		ip link add veth0 netns POD type veth peer name host0
 		ip link add bridge0 netns POD type bridge`, "POD", pod.Name))
+	ask := func(netns, name string) (link, error) {
+		r := askRoutes()
+		defer r.close()
+		return r.linkIn(netns, name)
+	}
 	for name, want := range map[string]string{"macvlan0": "macvlan", "veth0": "", "bridge0": "", "lo": ""} {
 		var got link
-		err := node.Do(func() (err error) { got, err = linkIn(pod.Path, name); return err })
+		err := node.Do(func() (err error) { got, err = ask(pod.Path, name); return err })
 		if err != nil || got.direct() != want || got.kind == "" && name != "lo" {
 			t.Errorf("%s: %+v, %v: %q, want %q", name, got, err, got.direct(), want)
 		}
 	}
 	for name, call := range map[string]func() error{
-		"no interface": func() error { _, err := linkIn(pod.Path, "eth9"); return err },
-		"no namespace": func() error { _, err := linkIn("/no/such", "lo"); return err },
-		"not one":      func() error { _, err := linkIn("/etc/hostname", "lo"); return err },
+		"no interface": func() error { _, err := ask(pod.Path, "eth9"); return err },
+		"no namespace": func() error { _, err := ask("/no/such", "lo"); return err },
+		"not one":      func() error { _, err := ask("/etc/hostname", "lo"); return err },
 	} {
 		if err := node.Do(call); err == nil {
 			t.Errorf("%s: no error", name)

@@ -18,9 +18,11 @@ func (n *Node) Check(ctx context.Context, a attachment.Attachment) error {
 	}
 	b, decision, chosen := n.current()
 	want := n.exempt(decision, a)
+	r := askRoutes()
+	defer r.close()
 	switch {
-	case !optedOut && n.bypassing(a) == "":
-		if want, err = n.single(decision, n.governed(a)); err != nil {
+	case !optedOut && n.bypassing(r, a) == "":
+		if want, err = n.single(decision, n.governed(r, a)); err != nil {
 			return err
 		}
 	case !ruleset.NeedsOptedOut(want.Settings):

@@ -49,9 +49,13 @@ func (n *Node) unmarkDeleted(id attachment.ID) {
 	}
 }
 
-func (n *Node) isDeleted(id attachment.ID) bool {
-	_, err := os.Stat(n.deletedPath(id))
-	return err == nil
+// deleted lists the attachments that have a mark.
+func (n *Node) deleted() (ids []attachment.ID) {
+	entries, _ := os.ReadDir(filepath.Join(n.stateDir, deletedDir))
+	for _, entry := range entries {
+		ids = append(ids, attachment.ID(entry.Name()))
+	}
+	return ids
 }
 
 // pruneDeleted removes the marks that protect nothing any more. known are the ids that the runtime knows; it is nil where the

@@ -20,26 +20,20 @@ type link struct {
 
 // linkIn reads an interface of another network namespace from here, without entering it: the node's own netlink answers for any
 // namespace that has a number in the node's, and one without gets the next number, which goes with the namespace.
-func linkIn(netns, name string) (link, error) {
+func (r *routes) linkIn(netns, name string) (link, error) {
 	file, err := plainfile.Open(netns, unix.O_RDONLY, 0)
 	if err != nil {
 		return link{}, fmt.Errorf("open the network namespace: %w", err)
 	}
 	defer func() { _ = file.Close() }()
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-	if err != nil {
-		return link{}, fmt.Errorf("open netlink socket: %w", err)
-	}
-	defer func() { _ = unix.Close(fd) }()
-	asked := &routes{fd: fd, buffer: make([]byte, 16<<10)}
-	number, err := asked.numberOf(uint32(file.Fd())) //nolint:gosec // a descriptor
+	number, err := r.numberOf(uint32(file.Fd())) //nolint:gosec // a descriptor
 	if err != nil {
 		return link{}, fmt.Errorf("number of the network namespace: %w", err)
 	}
 	// struct ifinfomsg, all zero: any interface of the name
 	body := appendAttr(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_IFNAME, append([]byte(name), 0))
 	body = appendAttr(body, unix.IFLA_TARGET_NETNSID, binary.NativeEndian.AppendUint32(nil, number))
-	reply, err := asked.ask(unix.RTM_GETLINK, 0, body)
+	reply, err := r.ask(unix.RTM_GETLINK, 0, body)
 	if err != nil {
 		return link{}, fmt.Errorf("read the interface: %w", err)
 	}
@@ -67,37 +61,65 @@ func (r *routes) numberOf(netns uint32) (uint32, error) {
 	return 0, errors.New("none was given")
 }
 
-// routes is a socket for the kernel's routing and links, and the room for one answer.
+// routes is a socket for the kernel's routing and links, for all that is asked of many pods, and the room for one answer.
 type routes struct {
-	fd     int
-	buffer []byte
+	fd       int
+	err      error // why there is none
+	sequence uint32
+	buffer   []byte
 }
 
-// ask sends one request and returns the body of the answer, which is valid until the next one.
+// askRoutes opens the socket in the network namespace of the calling thread. Where that fails, every question does.
+func askRoutes() *routes {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return &routes{err: fmt.Errorf("open netlink socket: %w", err)}
+	}
+	return &routes{fd: fd, buffer: make([]byte, 16<<10)}
+}
+
+func (r *routes) close() {
+	if r.err == nil {
+		_ = unix.Close(r.fd)
+	}
+}
+
+// ask sends one request and returns the body of the answer, which is valid until the next one. What is left of an earlier one, whose
+// receiving was interrupted, is passed over.
 func (r *routes) ask(typ, flags uint16, body []byte) ([]byte, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	r.sequence++
 	order := binary.NativeEndian
 	m := order.AppendUint32(nil, uint32(unix.NLMSG_HDRLEN+len(body))) //nolint:gosec // a few attributes
 	m = order.AppendUint16(m, typ)
 	m = order.AppendUint16(m, unix.NLM_F_REQUEST|flags)
-	m = append(append(m, make([]byte, 8)...), body...) // sequence and port
+	m = order.AppendUint32(m, r.sequence)
+	m = append(append(m, make([]byte, 4)...), body...) // the port
 	if err := unix.Sendto(r.fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, err
 	}
-	size, _, err := unix.Recvfrom(r.fd, r.buffer, 0)
-	if err != nil {
-		return nil, err
-	}
-	if size < unix.NLMSG_HDRLEN {
-		return nil, unix.EBADMSG
-	}
-	reply := r.buffer[:size]
-	kind, content := order.Uint16(reply[4:]), reply[unix.NLMSG_HDRLEN:]
-	if kind == unix.NLMSG_ERROR && len(content) >= 4 {
-		if errno := unix.Errno(-int32(order.Uint32(content))); errno != 0 { //nolint:gosec // as the kernel means it
-			return nil, errno
+	for {
+		size, _, err := unix.Recvfrom(r.fd, r.buffer, 0)
+		if err != nil {
+			return nil, err
 		}
+		if size < unix.NLMSG_HDRLEN {
+			return nil, unix.EBADMSG
+		}
+		reply := r.buffer[:size]
+		if order.Uint32(reply[8:]) != r.sequence {
+			continue
+		}
+		kind, content := order.Uint16(reply[4:]), reply[unix.NLMSG_HDRLEN:]
+		if kind == unix.NLMSG_ERROR && len(content) >= 4 {
+			if errno := unix.Errno(-int32(order.Uint32(content))); errno != 0 { //nolint:gosec // as the kernel means it
+				return nil, errno
+			}
+		}
+		return content, nil
 	}
-	return content, nil
 }
 
 func parseLink(body []byte) (l link) {

@@ -46,8 +46,10 @@ type Node struct {
 	refusals        refusals
 	persisted       persistedPolicy
 	tookOver        bool
+	seen            map[policy.Family][]place // what a Sync found before it wrote; nil where it did not look
 	known           recordList
-	isAlone         bool // it has the exclusive lock, for a Sync
+	assumed         *assumedRecords // what Records returns while a Sync has not written all of them; nil otherwise
+	isAlone         bool            // it has the exclusive lock, for a Sync
 	last            steady
 	generation      sinceWhen
 	warned          string // the last message of warnOnce
@@ -116,6 +118,9 @@ const racyTime = 50 * time.Millisecond
 // Records returns the attachments on record, which are read again only when their directory changed. A Sync asks several times,
 // and most find nothing new. While this process has the exclusive lock, nobody else writes records (see alone).
 func (n *Node) Records() ([]attachment.Attachment, error) {
+	if n.assumed != nil {
+		return n.assumed.records, n.assumed.err
+	}
 	changed := n.recordsChanged()
 	if n.known.valid && (n.isAlone || n.known.at.Equal(changed)) {
 		return n.known.records, nil
@@ -152,6 +157,12 @@ func (n *Node) setAsideUnreadable() {
 	if err != nil {
 		n.log.Error("could not set every unreadable record aside", "error", err)
 	}
+}
+
+// assumedRecords are the records with those that are about to be written, and what is wrong with the former.
+type assumedRecords struct {
+	records []attachment.Attachment
+	err     error
 }
 
 // recordList is the records as they were at a time.

@@ -25,8 +25,8 @@ type scope struct {
 	known map[attachment.ID]bool
 }
 
-// living keeps those pods without a record that may be alive. A rule is only ever written after its record, so a rule without
-// one lost it, or leaked; the runtime can tell which. Where it cannot be asked, the rule stays: a pod that loses its rule loses
+// living keeps those pods without a record that may be alive. A rule is written after its record, unless the runtime's
+// cache names its pod (adopt), so a rule without one lost it, or leaked; the runtime can tell which. Where it cannot be asked, the rule stays: a pod that loses its rule loses
 // its connections, a leaked rule harms nobody.
 func (s scope) living(unrecorded []ruleset.Pod) []ruleset.Pod {
 	if s.known == nil {
@@ -75,6 +75,7 @@ func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result
 	result.Pods, result.Egress = counted.Count(), counted.Egress()
 	err = result.apply(ctx, b, p.Settings, sc.families, desired, fresh)
 	if err == nil && decision.moving(p.Settings.Chain) {
+		n.seen = nil
 		err = n.leaveFormer(ctx, decision, p.Settings)
 	}
 	return result, err

@@ -84,7 +84,7 @@ func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) 
 	if err != nil {
 		n.log.Warn("could not remove an attachment whose network namespace is gone", "error", err)
 	}
-	known, adopted := n.adopt(p.Settings)
+	known, found := n.adopt(p.Settings)
 	n.runtimeKnown = known
 	n.pruneKnown()
 	sc := scope{families: p.Settings.Families(), known: known, settle: !n.tookOver}
@@ -92,7 +92,7 @@ func (n *Node) syncLocked(ctx context.Context, p policy.Policy) (Result, error) 
 		sc.former = former.Settings.Chain
 	}
 	result, err := n.reconcile(ctx, p, sc)
-	result.Adopted, result.Dropped = adopted, dropped
+	result.Adopted, result.Dropped = n.record(found), dropped
 	result.PolicyChanged = former == nil || !former.Equal(p)
 	if err != nil {
 		return result, err

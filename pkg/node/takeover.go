@@ -20,9 +20,12 @@ func (n *Node) recordChain(ctx context.Context, d *Decision, s policy.Settings, 
 	if d.Chain == "" {
 		former = append(former, sc.former)
 	}
+	n.seen = nil
 	if sc.settle {
+		n.seen = map[policy.Family][]place{}
 		for _, family := range bothFamilies {
-			for _, p := range n.found(ctx, s, family) {
+			n.seen[family] = n.found(ctx, s, family)
+			for _, p := range n.seen[family] {
 				if p.kind == d.Kind {
 					former = append(former, p.chain)
 				}
@@ -90,7 +93,7 @@ func (n *Node) takeOver(ctx context.Context, kind backend.Kind, former *policy.P
 		return nil
 	}
 	for _, family := range bothFamilies {
-		for _, p := range n.found(ctx, now, family) {
+		for _, p := range n.foundBefore(ctx, now, family) {
 			if p.kind == kind && slices.Contains(now.Families(), family) {
 				continue
 			}
@@ -100,8 +103,17 @@ func (n *Node) takeOver(ctx context.Context, kind backend.Kind, former *policy.P
 			n.log.Info("removed the rules of another agent", "backend", p.kind, "chain", p.chain, "family", family)
 		}
 	}
-	n.tookOver = true
+	n.tookOver, n.seen = true, nil
 	return nil
+}
+
+// foundBefore is what was found before this Sync wrote anything, unless it emptied former places meanwhile: of what is not in use
+// nothing else has changed.
+func (n *Node) foundBefore(ctx context.Context, s policy.Settings, family policy.Family) []place {
+	if n.seen == nil {
+		return n.found(ctx, s, family)
+	}
+	return n.seen[family]
 }
 
 // remove empties one kind of rules on the way to another state. Other software's rule that keeps a chain alive is named in the

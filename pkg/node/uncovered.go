@@ -2,7 +2,6 @@ package node
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
@@ -27,27 +26,34 @@ func (n *Node) Uncovered() ([]attachment.Attachment, error) {
 
 // Unrecorded keeps those of the runtime's attachments that live, have an address that can be a pod's, and are not on record.
 func (n *Node) Unrecorded(attachments []attachment.Attachment) []attachment.Attachment {
+	known, r := n.decidedOn(), askRoutes()
+	defer r.close()
 	return slices.DeleteFunc(slices.Clone(attachments), func(a attachment.Attachment) bool {
-		return !n.adoptable(a) || !slices.ContainsFunc(a.Addresses, canBePods)
+		return !known.adoptable(a) || !slices.ContainsFunc(a.Addresses, r.canBePods)
 	})
 }
 
-// adoptable reports whether a pod that the runtime knows lives and is not on record, be it as one that opted out or cannot be
-// masqueraded: what was decided at its ADD holds until the next.
-func (n *Node) adoptable(a attachment.Attachment) bool {
-	id := a.ID()
-	if _, err := n.optOuts.Get(id); err == nil {
-		return false
+// decided are the attachments of which something is on record: that they are behind the policy, that they opted out or cannot be
+// masqueraded, or that they were deleted. Listing the directories takes less than looking for each attachment.
+type decided map[attachment.ID]bool
+
+func (n *Node) decidedOn() decided {
+	all := decided{}
+	onRecord, _ := n.records.IDs()
+	for _, id := range append(onRecord, n.deleted()...) {
+		all[id] = true
 	}
-	return !n.records.Has(id) && !n.isDeleted(id) && a.NetNS.Path != "" && a.NetNS.Alive()
+	optedOut, _ := n.optOuts.List() // one that cannot be read says nothing
+	for _, a := range optedOut {
+		all[a.ID()] = true
+	}
+	return all
 }
 
-// canBePods is what governed asks of an address.
-func canBePods(addr netip.Addr) bool { return !addr.IsUnspecified() && !isLocal(addr) }
-
-// pods keeps those addresses that can be a pod's.
-func pods(addresses []netip.Addr) []netip.Addr {
-	return slices.DeleteFunc(slices.Clone(addresses), func(addr netip.Addr) bool { return !canBePods(addr) })
+// adoptable reports whether a pod that the runtime knows lives and is not on record: what was decided at its ADD holds until the
+// next.
+func (d decided) adoptable(a attachment.Attachment) bool {
+	return !d[a.ID()] && a.NetNS.Path != "" && a.NetNS.Alive()
 }
 
 // PodsStamp changes whenever Attached, OptedOut or Uncovered may count another number, but for namespaces that go. It may be called
