@@ -10,8 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
+	"github.com/ip-masq/ip-masq-cni/pkg/nfnl"
+	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 // starts are the numbers of pods that are there before the agent, with the share of the old agent's time that the start may take;
@@ -88,16 +92,39 @@ func startOurs(t *testing.T, kind backend.Kind, count int) time.Duration {
 		netnstest.Bin(t, "ip-masq-agent"), "run", "--config", config, "--state-dir", state, "--data-dir", d.DataDir,
 		"--cni-cache-dir", d.CacheDir, "--cni-conf-dir", d.ConfDir, "--backend", string(choiceOf(kind)),
 	}})
-	// What it logs when the sync has ended, since legacy rules can only be read by a process.
-	for !strings.Contains(agent.Output(), "rules put in place") {
+	for !d.stands(t) && !strings.Contains(agent.Output(), "rules put in place") {
 		if time.Since(began) > time.Minute {
 			t.Fatalf("no rules after %s\n%s", time.Since(began), agent.Output())
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond / 2)
 	}
 	took := time.Since(began)
 	agent.Stop(syscall.SIGKILL, time.Minute)
 	return took
+}
+
+// stands reports whether the shared chain has rules. Legacy rules can only be read by a process: there the log tells, some milliseconds
+// later. The socket stays open, because closing one would have the agent wait for what its probe deleted.
+func (d *daemon) stands(t *testing.T) (stands bool) {
+	t.Helper()
+	family, table := uint8(unix.NFPROTO_IPV4), "nat"
+	switch d.kind {
+	case backend.IPTablesLegacy:
+		return false
+	case backend.NFTables:
+		family, table = unix.NFPROTO_INET, "ip-masq-agent"
+	}
+	err := d.Do(func() error {
+		c, err := nfnl.Borrow(family)
+		if err != nil {
+			return err
+		}
+		rules, err := c.RawRules(table, policy.DefaultChain)
+		c.Return(err)
+		stands = len(rules) > 0
+		return err
+	})
+	return err == nil && stands
 }
 
 func write(t *testing.T, path, content string) {

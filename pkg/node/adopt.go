@@ -1,9 +1,9 @@
 package node
 
 import (
-	"cmp"
 	"errors"
 	"io/fs"
+	"maps"
 	"slices"
 	"time"
 
@@ -59,11 +59,21 @@ func (n *Node) adopt(s policy.Settings) (known map[attachment.ID]bool, found ado
 	}
 	if len(found.pods) > 0 {
 		records, err := n.Records()
-		all := slices.Concat(records, found.pods)
-		slices.SortFunc(all, func(a, b attachment.Attachment) int { return cmp.Compare(a.ID(), b.ID()) })
-		n.assumed = &assumedRecords{all, err}
+		n.assumed = &assumedRecords{byID(slices.Concat(records, found.pods)), err}
 	}
 	return known, found
+}
+
+// byID brings attachments into the order in which records are listed.
+func byID(all []attachment.Attachment) []attachment.Attachment {
+	sorted := make(map[attachment.ID]attachment.Attachment, len(all))
+	for _, a := range all {
+		sorted[a.ID()] = a
+	}
+	for i, id := range slices.Sorted(maps.Keys(sorted)) {
+		all[i] = sorted[id]
+	}
+	return all[:len(sorted)]
 }
 
 func (n *Node) adoptOne(s policy.Settings, r *routes, a attachment.Attachment, found *adopted) error {
