@@ -30,7 +30,7 @@ func TestExecs(t *testing.T) {
 			most      int
 		}{
 			{"A29 DEL before any ADD", "DEL", "x", nil, 1},
-			{"A24 first ADD after boot", "ADD", "a", v4, 3},
+			{"A24 first ADD after boot", "ADD", "a", v4, 2},
 			{"A24 steady ADD", "ADD", "b", []string{"10.1.0.3"}, 1},
 			{"A24 repeated ADD", "ADD", "b", []string{"10.1.0.3"}, 1},
 			{"A24 CHECK", "CHECK", "b", []string{"10.1.0.3"}, 1},

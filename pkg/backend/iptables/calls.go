@@ -21,7 +21,6 @@ type tables interface {
 	Delete(table, chain string, rule ...string) error
 	ClearChain(table, chain string) error
 	DeleteChain(table, chain string) error
-	HasRandomFully() bool
 }
 
 // call makes calls of go-iptables, each of which starts one process or more. The library knows no context, so they are made on

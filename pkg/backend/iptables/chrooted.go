@@ -42,6 +42,3 @@ func (c chrooted) DeleteChain(table, chain string) error {
 	_, err := c.run(table, "-X", chain)
 	return err
 }
-
-// HasRandomFully leaves the answer to the probe, which tries.
-func (c chrooted) HasRandomFully() bool { return true }

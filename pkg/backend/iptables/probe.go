@@ -17,16 +17,10 @@ const probeChain = "IP-MASQ-AGENT-PROBE"
 
 // Probe writes rules of every form into a chain of its own, prints it and removes it, in one process. Some hosts accept xt
 // matches and drop them silently (iptables-nft on kernels without the modules), which only reading back shows. Where random
-// ports are unknown to the program, or refused, it does without.
+// ports are unknown to the program, or refused, it does without; asking for the version first would be one more process.
 func (b *Backend) Probe(ctx context.Context, family policy.Family) (backend.Features, error) {
-	randomFully, err := call(ctx, b, family, func(t tables) (bool, error) { return t.HasRandomFully(), nil })
-	if err != nil {
-		return backend.Features{}, err
-	}
-	if randomFully {
-		if err = b.probe(ctx, family, probeRules(family, true)); err == nil || classified(err) {
-			return backend.Features{RandomFully: err == nil}, err
-		}
+	if err := b.probe(ctx, family, probeRules(family, true)); err == nil || classified(err) {
+		return backend.Features{RandomFully: err == nil}, err
 	}
 	if err := b.probe(ctx, family, probeRules(family, false)); err != nil {
 		return backend.Features{}, fmt.Errorf("%w: %s test rule: %w", backend.ErrUnavailable, b.kind, err)
