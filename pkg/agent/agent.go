@@ -95,7 +95,7 @@ var completions = map[string][]string{
 func newNode(o Options, log *slog.Logger) *node.Node {
 	return node.New(node.Options{
 		StateDir: o.StateDir, DataDir: o.DataDir, Host: o.HostRoot, Choice: o.Backend, Owner: true, Defaults: o.Settings,
-		Runtime: o.Cache, Flows: func() node.FlowChange { return flows.Begin(o.Flows) }, Diff: backend.Backend.Diff, Log: log,
+		Runtime: o.Cache, Flows: func() node.FlowChange { return flows.Begin(o.Flows) }, Diff: backend.Backend.Diff, KeepCounts: backend.KeepCounts, Log: log,
 	})
 }
 

@@ -18,7 +18,7 @@ import (
 const MetricsPrefix = "ip_masq_agent_"
 
 // Metrics describes the daemon's metrics. No label has more values than are named here, but for those of *_info, which have one at a
-// time. Packets have no label for prefixes: a policy may have 50,000 of them, and nftables counts none by itself.
+// time, and for prefixes, of which there are maxPrefixes at most.
 func Metrics() []probes.Family {
 	return probes.Families(
 		probes.Family{Name: "backend_info", Type: probes.Gauge, Labels: []string{"backend"}, Help: "Always 1; the label has the kind of rules in use: iptables-nft, iptables-legacy or nftables."},
@@ -38,6 +38,8 @@ func Metrics() []probes.Family {
 		probes.Family{Name: "conflicts", Type: probes.Gauge, Help: "Rules of other software that defeat the policy. Absent before the first search."},
 		probes.Family{Name: "packets_total", Type: probes.Counter, Labels: []string{"family", "verdict"}, Help: "Packets that the policy decided about, which are the first of their connections, by family (ipv4, ipv6) and verdict (masquerade, keep; translate and drop where the policy chooses source addresses)."},
 		probes.Family{Name: "bytes_total", Type: probes.Counter, Labels: []string{"family", "verdict"}, Help: "Bytes of those packets, by family and verdict."},
+		probes.Family{Name: "prefix_packets_total", Type: probes.Counter, Labels: []string{"family", "prefix", "verdict"}, Help: "Packets that each prefix of the policy decided about, by family, prefix and its verdict (keep, masquerade; translate for a prefix of an egress group, whatever becomes of it on this node). Absent where the policy has more than 100 prefixes."},
+		probes.Family{Name: "prefix_bytes_total", Type: probes.Counter, Labels: []string{"family", "prefix", "verdict"}, Help: "Bytes of those packets, by family, prefix and verdict."},
 		probes.Family{Name: "connections_ended_total", Type: probes.Counter, Help: "Connections ended because a new policy changed their verdict."},
 		probes.Family{Name: "conntrack_entries", Type: probes.Gauge, Help: "Connections in the kernel's connection table."},
 		probes.Family{Name: "conntrack_limit", Type: probes.Gauge, Help: "How many connections the table may have (net.netfilter.nf_conntrack_max)."},
@@ -133,7 +135,7 @@ func outermost(drift []backend.Drift) (backend.Drift, bool) {
 // sampleTraffic reads the rules' counters beside the loop, so that less is lost when somebody removes a rule.
 func (m *instruments) sampleTraffic(ctx context.Context) {
 	s := m.state()
-	m.traffic.sample(ctx, s.Result.Backend, s.Policy.Settings)
+	m.traffic.sample(ctx, s.Result.Backend, s.Policy)
 }
 
 func (m *instruments) foundConflicts(number int) {
@@ -183,19 +185,26 @@ func (m *instruments) tellTraffic(scrape *probes.Scrape, s State) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
 	defer cancel()
-	m.traffic.sample(ctx, s.Result.Backend, s.Policy.Settings)
+	m.traffic.sample(ctx, s.Result.Backend, s.Policy)
+	for d, counts := range m.traffic.byPrefix() {
+		labels := []string{familyLabel(d.Family), d.Prefix.String(), string(d.Verdict)}
+		scrape.Set("prefix_packets_total", float64(counts.Packets), labels...)
+		scrape.Set("prefix_bytes_total", float64(counts.Bytes), labels...)
+	}
 	for _, family := range s.Policy.Settings.Families() {
 		for _, verdict := range []policy.Verdict{policy.Keep, policy.Masquerade, policy.Translate, policy.Drop} {
 			counts := m.traffic.of(backend.Decision{Family: family, Verdict: verdict})
 			if chosen := verdict == policy.Translate || verdict == policy.Drop; chosen && counts.Packets == 0 && len(s.Policy.Egress) == 0 {
 				continue
 			}
-			labels := []string{"ipv" + strconv.Itoa(int(family)), string(verdict)}
+			labels := []string{familyLabel(family), string(verdict)}
 			scrape.Set("packets_total", float64(counts.Packets), labels...)
 			scrape.Set("bytes_total", float64(counts.Bytes), labels...)
 		}
 	}
 }
+
+func familyLabel(f policy.Family) string { return "ipv" + strconv.Itoa(int(f)) }
 
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
@@ -203,11 +212,16 @@ func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 type traffic struct {
 	host registry.Host
 
-	mu     sync.Mutex
-	begun  bool
-	next   time.Time
-	totals backend.Totals
+	mu       sync.Mutex
+	begun    bool
+	next     time.Time
+	totals   backend.Totals
+	prefixes *backend.Totals // nil where the policy has too many
 }
+
+// maxPrefixes is up to how many prefixes a policy is counted by prefix. Each is two series for every node of a cluster, so that 1,000 nodes
+// with a policy of this size make 200,000, which one Prometheus takes; and each scrape and each second of reading lists them all.
+const maxPrefixes = 100
 
 // How often the counters are read at most, and for which share of the time: a chain of iptables with 50,000 rules takes long.
 const (
@@ -216,7 +230,7 @@ const (
 )
 
 // sample reads the counters, unless that was done a moment ago. Where they cannot be read the totals stay as they are.
-func (t *traffic) sample(ctx context.Context, kind backend.Kind, s policy.Settings) {
+func (t *traffic) sample(ctx context.Context, kind backend.Kind, p policy.Policy) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b := registry.Open(t.host, kind)
@@ -224,16 +238,61 @@ func (t *traffic) sample(ctx context.Context, kind backend.Kind, s policy.Settin
 	if b == nil || began.Before(t.next) {
 		return
 	}
-	reading, err := b.Traffic(ctx, s, s.Families()...)
+	prefixes := prefixesOf(p)
+	reading, err := b.Traffic(ctx, p.Settings, prefixes != nil, p.Settings.Families()...)
 	t.next = time.Now().Add(max(trafficPause, trafficFactor*time.Since(began)))
 	if err != nil {
 		return
 	}
+	ofPrefixes := slices.DeleteFunc(slices.Clone(reading), func(r backend.Traffic) bool { return !r.Prefix.IsValid() })
+	reading = slices.DeleteFunc(reading, func(r backend.Traffic) bool { return r.Prefix.IsValid() })
 	if !t.begun { // what stood here before this daemon is no traffic since then
 		t.begun = true
 		t.totals.Begin(reading)
 	}
 	t.totals.Add(reading)
+	t.addPrefixes(ofPrefixes, prefixes)
+}
+
+// addPrefixes counts those of the policy. A prefix that leaves it takes its count along.
+func (t *traffic) addPrefixes(reading []backend.Traffic, prefixes map[backend.Decision]bool) {
+	switch {
+	case prefixes == nil:
+		t.prefixes = nil
+		return
+	case t.prefixes == nil:
+		t.prefixes = &backend.Totals{}
+		t.prefixes.Begin(reading)
+	}
+	t.prefixes.Add(reading)
+	t.prefixes.Keep(func(d backend.Decision) bool { return prefixes[d] })
+}
+
+// prefixesOf are those that are counted, nil where there are too many.
+func prefixesOf(p policy.Policy) map[backend.Decision]bool {
+	listed := len(p.NonMasquerade) + len(p.Masquerade)
+	for _, group := range p.Egress {
+		listed += len(group.Destinations)
+	}
+	if listed > maxPrefixes {
+		return nil
+	}
+	all := make(map[backend.Decision]bool, listed)
+	for _, family := range p.Settings.Families() {
+		for _, d := range p.Destinations(family) {
+			all[backend.Decision{Family: family, Verdict: d.Verdict, Prefix: d.Prefix}] = true
+		}
+	}
+	return all
+}
+
+func (t *traffic) byPrefix() map[backend.Decision]backend.Counts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.prefixes == nil {
+		return nil
+	}
+	return t.prefixes.All()
 }
 
 func (t *traffic) of(d backend.Decision) backend.Counts {

@@ -73,8 +73,9 @@ type Backend interface {
 	// Counters reads the counters of the shared chain's rules, in their order.
 	Counters(ctx context.Context, s policy.Settings, family policy.Family) ([]Counter, error)
 
-	// Traffic reads the same counters cheaply, for who asks every few seconds: it starts no process, and needs no lock.
-	Traffic(ctx context.Context, s policy.Settings, families ...policy.Family) ([]Traffic, error)
+	// Traffic reads the same counters cheaply, for who asks every few seconds: it starts no process, and needs no lock. What prefixes had
+	// of it is told as well if that is asked for.
+	Traffic(ctx context.Context, s policy.Settings, byPrefix bool, families ...policy.Family) ([]Traffic, error)
 
 	// Remove takes everything managed by ip-masq out of one family. What other software's rules keep alive is a *Kept.
 	Remove(ctx context.Context, s policy.Settings, family policy.Family) error
@@ -98,6 +99,14 @@ type Generational interface {
 	Forget()
 }
 
+// KeepCounts lets what a backend counts by prefix go on through every Apply that replaces it, as far as the backend can do that. A program
+// that applies once has nothing to keep, and does without the code.
+func KeepCounts(b Backend) {
+	if counting, can := b.(interface{ KeepCounts() }); can {
+		counting.KeepCounts()
+	}
+}
+
 // ChainState says what is known of the shared chain.
 type ChainState string
 
@@ -111,8 +120,9 @@ const (
 // Counter is how many packets, the first of their connections, a rule decided about.
 type Counter struct {
 	Rule    string
-	Verdict policy.Verdict // empty for a rule that is not ip-masq's
+	Verdict policy.Verdict // empty for a rule that is not ip-masq's, and for one that counts both families, of which others count each
 	Prefix  netip.Prefix   // of the destinations; not valid for a rule that is about more than one prefix, or about all
+	Part    bool           // another counter has these packets, too
 	Packets uint64
 	Bytes   uint64
 }

@@ -34,6 +34,9 @@ func TestTotals(t *testing.T) {
 		{"the chain back", []backend.Traffic{keep(1, 2), masquerade(9, 5)}, 11, 9},
 		{"two equal rules", []backend.Traffic{keep(1, 2), masquerade(9, 5), masquerade(9, 6)}, 11, 15},
 		{"the same rule with fewer bytes", []backend.Traffic{keep(1, 2), {Rule: 9, Family: policy.IPv4, Verdict: policy.Masquerade, Packets: 11, Bytes: 60}}, 11, 26},
+		{"a sum", []backend.Traffic{{Rule: 7, Family: policy.IPv4, Verdict: policy.Keep, Packets: 5, Bytes: 50, Sum: true}}, 16, 26},
+		{"a sum that lost one of its counters", []backend.Traffic{{Rule: 7, Family: policy.IPv4, Verdict: policy.Keep, Packets: 3, Bytes: 30, Sum: true}}, 16, 26},
+		{"and counts on", []backend.Traffic{{Rule: 7, Family: policy.IPv4, Verdict: policy.Keep, Packets: 4, Bytes: 40, Sum: true}}, 17, 26},
 	} {
 		totals.Add(step.reading)
 		got := map[policy.Verdict]uint64{}

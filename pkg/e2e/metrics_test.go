@@ -52,8 +52,23 @@ func packets(masquerade4, keep4, masquerade6, keep6 int) map[string]string {
 	}
 }
 
-// TestMetricsCount: connections are counted by family and verdict on every backend, and the counts go on through a new policy, which
-// ends connections, and through a repair, which is counted too.
+// byPrefix are the series of three prefixes; -1 is for one that must not be there.
+func byPrefix(ten, twelve, internet int, internetPrefix string) map[string]string {
+	want := map[string]string{}
+	for series, packets := range map[string]int{
+		`family="ipv4",prefix="10.0.0.0/8",verdict="keep"`:                   ten,
+		`family="ipv4",prefix="172.16.0.0/12",verdict="keep"`:                twelve,
+		`family="ipv4",prefix="` + internetPrefix + `",verdict="keep"`:       internet,
+		`family="ipv4",prefix="224.0.0.0/4",verdict="keep"`:                  -1, // which no file has
+		`family="ipv4",prefix="` + internetPrefix + `",verdict="masquerade"`: -1,
+	} {
+		want["prefix_packets_total{"+series+"}"] = map[bool]string{true: "", false: fmt.Sprint(packets)}[packets < 0]
+	}
+	return want
+}
+
+// TestMetricsCount: connections are counted by family, verdict and prefix on every backend, and the counts go on through a new policy, which
+// ends connections, and through a repair, which is counted too. A prefix that leaves the policy takes its count along.
 func TestMetricsCount(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.Write(t, "resyncInterval: 1s\n")
@@ -73,13 +88,17 @@ func TestMetricsCount(t *testing.T) {
 		connect(r.Internet.IPv6, 3)
 		connect(r.Corp.IPv6, 4)
 		r.wantSamples(t, agent, "at first", packets(1, 2, 3, 4))
+		internet := r.Internet.IPv4.String() + "/32"
+		r.wantSamples(t, agent, "at first", byPrefix(2, 0, -1, internet))
 		r.wantSamples(t, agent, "at first", map[string]string{"connections_ended_total": "0", "attachments": "1", "drift": "0"})
 
 		r.Write(t, "resyncInterval: 1s\nnonMasqueradeCIDRs: ["+r.Internet.IPv4.String()+"/32, 10.0.0.0/8, fc00::/7]\n")
 		r.wantSamples(t, agent, "under the new policy", map[string]string{"connections_ended_total": "1"})
 		r.wantSamples(t, agent, "under the new policy", packets(1, 2, 3, 4))
+		r.wantSamples(t, agent, "under the new policy", byPrefix(2, -1, 0, internet))
 		connect(r.Internet.IPv4, 1)
 		r.wantSamples(t, agent, "under the new policy", packets(1, 3, 3, 4))
+		r.wantSamples(t, agent, "under the new policy", byPrefix(2, -1, 1, internet))
 
 		before := r.repairs(t)
 		r.sh(t, map[bool]string{
@@ -88,6 +107,26 @@ func TestMetricsCount(t *testing.T) {
 		r.eventually(t, agent, "a repair is counted", func() bool { return r.repairs(t) == before+1 })
 		connect(r.Corp.IPv4, 1)
 		r.wantSamples(t, agent, "after a repair", packets(1, 4, 3, 4))
+		r.wantSamples(t, agent, "after a repair", byPrefix(3, -1, 1, internet))
+		r.sh(t, map[bool]string{
+			true: "iptables -t nat -F IP-MASQ-AGENT", false: "nft delete table inet ip-masq-agent",
+		}[r.IsIPTables()])
+		r.eventually(t, agent, "another repair is counted", func() bool { return r.repairs(t) == before+2 })
+		time.Sleep(1100 * time.Millisecond) // a reading between the repair and the next packet, or the rule's 1 could be that of before
+		r.wantSamples(t, agent, "after another repair", byPrefix(3, -1, 1, internet))
+		connect(r.Corp.IPv4, 1)
+		r.wantSamples(t, agent, "after another repair", byPrefix(4, -1, 1, internet))
+		r.wantSamples(t, agent, "after another repair", map[string]string{`prefix_packets_total{family="ipv6",prefix="fc00::/7",verdict="keep"}`: "4"})
+
+		var many strings.Builder
+		for i := range 101 {
+			fmt.Fprintf(&many, "- 20.0.%d.0/24\n", i)
+		}
+		r.Write(t, "resyncInterval: 1s\nnonMasqueradeCIDRs:\n"+many.String())
+		r.eventually(t, agent, "no prefixes of a long policy", func() bool {
+			_, page := r.Probe("/metrics")
+			return !strings.Contains(page, "ip_masq_agent_prefix_packets_total{")
+		})
 	})
 }
 

@@ -193,6 +193,7 @@ func TestPrometheus(t *testing.T) {
 		for name, want := range map[string]string{
 			`ip_masq_agent_packets_total{family="ipv4",verdict="masquerade"} >= 1`:                                                               "ipv4",
 			`ip_masq_agent_packets_total{family="ipv4",verdict="keep"} >= 1`:                                                                     "ipv4",
+			`ip_masq_agent_prefix_packets_total{family="ipv4",prefix="10.0.0.0/8",verdict="keep"} >= 1`:                                          "10.0.0.0/8",
 			`ip_masq_agent_backend_info{backend="nftables"}`:                                                                                     "nftables",
 			`ip_masq_agent_attachments == 1`:                                                                                                     "1",
 			`time() - ip_masq_agent_config_last_reload_success_timestamp_seconds < 600`:                                                          "",

@@ -37,7 +37,7 @@ func (c modelCase) nftables(t *testing.T, text string, luck *rand.Rand) effect {
 		line = nftComment.ReplaceAllString(line, "")
 		words := strings.Fields(line)
 		switch {
-		case len(words) == 0 || words[0] == "}" || slices.Contains([]string{"table", "comment", "type", "flags", "elements"}, words[0]):
+		case len(words) == 0 || words[0] == "}" || slices.Contains([]string{"table", "comment", "type", "flags", "elements"}, words[0]), block != "chain" && words[0] == "counter":
 		case words[0] == "set" || words[0] == "map" || words[0] == "chain":
 			block, name = words[0], words[1]
 			if block == "chain" {
@@ -49,7 +49,7 @@ func (c modelCase) nftables(t *testing.T, text string, luck *rand.Rand) effect {
 			n.chains[name] = append(n.chains[name], words)
 		default:
 			key, value, _ := strings.Cut(strings.TrimSuffix(strings.TrimSpace(line), ","), " : ")
-			n.sets[name] = append(n.sets[name], nftElement{key, strings.Fields(value)})
+			n.sets[name] = append(n.sets[name], nftElement{strings.TrimSuffix(key, " counter"), strings.Fields(value)})
 		}
 	}
 	e, _ := n.chain("postrouting")

@@ -103,9 +103,15 @@ func UsesSet(r Rule, set string) bool {
 // Counted returns the counts of a rule's counter; 0 where it has none.
 func Counted(r Rule) (packets, bytes uint64) {
 	for _, expr := range r.Exprs {
-		if data := find(expr, unix.NFTA_EXPR_DATA); ExprName(expr) == "counter" {
-			return findUint64(data, unix.NFTA_COUNTER_PACKETS), findUint64(data, unix.NFTA_COUNTER_BYTES)
+		if ExprName(expr) == "counter" {
+			c := countsIn(expr)
+			return c.Packets, c.Bytes
 		}
 	}
 	return 0, 0
+}
+
+func countsIn(counter []byte) Counts {
+	data := find(counter, unix.NFTA_EXPR_DATA)
+	return Counts{findUint64(data, unix.NFTA_COUNTER_PACKETS), findUint64(data, unix.NFTA_COUNTER_BYTES)}
 }

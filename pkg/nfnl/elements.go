@@ -55,6 +55,9 @@ func appendElement(d []byte, e Element) []byte {
 		d = appendUint32(d, unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
 	}
 	d = appendComment(d, unix.NFTA_SET_ELEM_USERDATA, udataComment, e.Comment)
+	if e.Counts != (Counts{}) {
+		d = appendBytes(d, unix.NFTA_SET_ELEM_EXPR|unix.NLA_F_NESTED, CountOn(e.Counts.Packets, e.Counts.Bytes))
+	}
 	closeAttr(d, start)
 	return d
 }
@@ -88,6 +91,24 @@ func (c *Conn) Elements(table, set string) ([]Element, error) {
 	var d decoder
 	err := c.dump("list set "+set, unix.NFT_MSG_GETSETELEM, elementList(table, set), func(attrs []byte) {
 		all = d.elements(all, attrs)
+	})
+	return all, err
+}
+
+// Counts is Elements with what they have counted.
+func (c *Conn) Counts(table, set string) ([]Element, error) {
+	var all []Element
+	var d decoder
+	err := c.dump("list set "+set, unix.NFT_MSG_GETSETELEM, elementList(table, set), func(attrs []byte) {
+		for _, attr := range attributes(find(attrs, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
+			e := d.element(attr)
+			if expr := find(attr, unix.NFTA_SET_ELEM_EXPR); ExprName(expr) == "counter" {
+				e.Counts = countsIn(expr)
+			}
+			if e.Key.IsValid() {
+				all = append(all, e)
+			}
+		}
 	})
 	return all, err
 }

@@ -57,6 +57,7 @@ type Set struct {
 	Anonymous   bool    // belongs to a rule, and goes with it
 	Map         bool    // holds values, or objects, beside its keys
 	Value       KeyType // of a map's values
+	Counted     bool    // each element counts what matches it (Linux 5.7; before, the kernel leaves it out)
 	Comment     string
 }
 
@@ -67,7 +68,11 @@ type Element struct {
 	End     bool
 	Value   string // of a map, as nft prints it: an address, or "goto CHAIN"
 	Comment string
+	Counts  Counts // that it begins with; what it has is read by Counts alone
 }
+
+// Counts are those of a counter.
+type Counts struct{ Packets, Bytes uint64 }
 
 // Rule is a rule with its expressions as the kernel encodes them.
 type Rule struct {
@@ -148,9 +153,16 @@ func (b *Batch) AddSet(s Set) {
 			}
 		}
 		d = appendUint32(d, unix.NFTA_SET_ID, id)
+		if s.Counted {
+			d = appendBytes(d, setExpr|unix.NLA_F_NESTED, Count())
+		}
 		return appendComment(d, unix.NFTA_SET_USERDATA, udataSetComment, s.Comment)
 	})
 }
+
+// setExpr is NFTA_SET_EXPR, the expression that every element of a set has one of. The kernel makes one for an element that is added
+// without.
+const setExpr = 17
 
 func (s Set) flags() (flags uint32) {
 	if s.Interval {

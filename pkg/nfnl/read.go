@@ -131,6 +131,7 @@ func decodeSet(attrs []byte) Set {
 		Anonymous: flags&unix.NFT_SET_ANONYMOUS != 0,
 		Map:       flags&(unix.NFT_SET_MAP|unix.NFT_SET_OBJECT) != 0,
 		Value:     KeyType(findUint32(attrs, unix.NFTA_SET_DATA_TYPE)),
+		Counted:   ExprName(find(attrs, setExpr)) == "counter",
 		Comment:   commentIn(find(attrs, unix.NFTA_SET_USERDATA), udataSetComment),
 	}
 }

@@ -3,6 +3,8 @@ package nfnl
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,4 +91,49 @@ func Masks(expr []byte) []byte {
 		return nil
 	}
 	return find(find(find(expr, unix.NFTA_EXPR_DATA), unix.NFTA_BITWISE_MASK), unix.NFTA_DATA_VALUE)
+}
+
+// Destination returns the prefix that a rule's first look at the destination compares it with, all of a family whose addresses have
+// that many bytes where the rule looks at none. iptables-nft loads a part of the address where the prefix ends with a byte.
+func Destination(r Rule, size int) (netip.Prefix, bool) {
+	offset := uint32(16)
+	if size == 16 {
+		offset = 24
+	}
+	length := -1
+	for _, expr := range r.Exprs {
+		data := find(expr, unix.NFTA_EXPR_DATA)
+		switch {
+		case length < 0:
+			if ExprName(expr) == "payload" && findUint32(data, unix.NFTA_PAYLOAD_BASE) == unix.NFT_PAYLOAD_NETWORK_HEADER && findUint32(data, unix.NFTA_PAYLOAD_OFFSET) == offset {
+				length = 8 * int(findUint32(data, unix.NFTA_PAYLOAD_LEN))
+			}
+		case ExprName(expr) == "bitwise":
+			ones, ok := Ones(Masks(expr))
+			if !ok {
+				return netip.Prefix{}, false
+			}
+			length = ones
+		default:
+			value := Equals(expr)
+			if value == nil || len(value) > size {
+				return netip.Prefix{}, false
+			}
+			address, ok := netip.AddrFromSlice(append(bytes.Clone(value), make([]byte, size-len(value))...))
+			return netip.PrefixFrom(address, length), ok
+		}
+	}
+	address, _ := netip.AddrFromSlice(make([]byte, size))
+	return netip.PrefixFrom(address, 0), length < 0
+}
+
+// Ones counts the bits that a mask begins with; false where others are set behind them.
+func Ones(mask []byte) (ones int, contiguous bool) {
+	for i, b := range mask {
+		ones += bits.LeadingZeros8(^b)
+		if b != 0xff {
+			return ones, b<<bits.LeadingZeros8(^b) == 0 && zero(mask[i+1:])
+		}
+	}
+	return ones, true
 }

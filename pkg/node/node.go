@@ -37,6 +37,7 @@ type Node struct {
 	cacheFile    func(dir string, owner attachment.Owner) string
 	flows        func() FlowChange
 	diff         Diff
+	keepCounts   func(backend.Backend)
 	changingMu   sync.Mutex // EndFlows runs beside a Sync
 	changing     FlowChange
 	// governedBefore are the pods that were on record at the last good Sync.
@@ -77,6 +78,8 @@ type Options struct {
 	// Diff lists what a write is about to change, object by object. It is the agent's; nil lists nothing, and leaves all that
 	// there is to say about it out of the program.
 	Diff Diff
+	// KeepCounts prepares a backend for a write (backend.KeepCounts). It is the agent's, too.
+	KeepCounts func(backend.Backend)
 	// CacheFile names the file in which the runtime's cache in a directory keeps an attachment. It is the plugin's; nil makes no
 	// marks of deleted attachments.
 	CacheFile func(dir string, owner attachment.Owner) string
@@ -89,7 +92,7 @@ func New(o Options) *Node {
 	n := &Node{
 		stateDir: o.StateDir, dataDir: o.DataDir,
 		host: o.Host, choice: o.Choice, owner: o.Owner, defaults: o.Defaults,
-		runtime: o.Runtime, flows: o.Flows, diff: o.Diff, cacheFile: o.CacheFile, log: o.Log,
+		runtime: o.Runtime, flows: o.Flows, diff: o.Diff, keepCounts: o.KeepCounts, cacheFile: o.CacheFile, log: o.Log,
 	}
 	if n.stateDir == "" {
 		n.stateDir = paths.StateDir

@@ -45,6 +45,9 @@ func (n *Node) reconcile(ctx context.Context, p policy.Policy, sc scope) (Result
 		return result, err
 	}
 	result.Backend = b.Kind()
+	if n.keepCounts != nil {
+		n.keepCounts(b)
+	}
 	if err := n.recordChain(ctx, &decision, p.Settings, sc); err != nil {
 		return result, err
 	}

@@ -56,6 +56,7 @@ var checks = []check{
 	{"Packets take the ports that they may", packetPorts},
 	{"Counters survive an Apply that changes nothing", countersSurvive},
 	{"Traffic is counted by family and verdict, also beyond a new policy", trafficCounts},
+	{"Prefixes are counted one by one, whatever becomes of the rules", prefixesCount},
 	{"Packets leave through the output interfaces that are meant", outputInterfaces},
 	{"Packets of the node, of pods that opted out and of others", nodeTraffic},
 	{"Attach, Verify and Release of addresses that opted out", attachWithNodeTraffic},

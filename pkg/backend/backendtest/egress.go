@@ -352,6 +352,14 @@ func egressTraffic(f *fixture) {
 	connect("198.51.100.9", 1) // lacks its address
 	connect("100.127.0.9", 1)  // dropped
 	_, _ = n.pods[0].Seen("udp", f.node.Corp.IPv4)
+	f.countersTell(map[backend.Decision]uint64{
+		{Family: policy.IPv4, Verdict: policy.Translate, Prefix: p.Egress[0].Destinations[0]}: 3,
+		{Family: policy.IPv4, Verdict: policy.Translate, Prefix: p.Egress[1].Destinations[0]}: 2,
+		{Family: policy.IPv4, Verdict: policy.Translate, Prefix: p.Egress[2].Destinations[0]}: 1,
+		{Family: policy.IPv4, Verdict: policy.Translate, Prefix: p.Egress[3].Destinations[0]}: 1,
+		{Family: policy.IPv4, Verdict: policy.Masquerade, Prefix: p.Masquerade[0]}:            4,
+		{Family: policy.IPv4, Verdict: policy.Keep, Prefix: prefixes("10.0.0.0/8")[0]}:        1,
+	})
 	check := func(when string, want map[policy.Verdict]uint64) {
 		totals.Add(f.traffic())
 		for verdict, packets := range want {

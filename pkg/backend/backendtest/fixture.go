@@ -34,6 +34,7 @@ func newFixture(t *testing.T, open func() backend.Backend, s policy.Settings) *f
 	f := &fixture{T: t, s: s, space: netnstest.NewSpace(t, "backend")}
 	f.records = &records{all: map[attachment.ID]attachment.Attachment{}, pods: f.podsOf}
 	_ = f.in(func(context.Context) error { f.backend = open(); return nil })
+	backend.KeepCounts(f.backend)
 	return f
 }
 

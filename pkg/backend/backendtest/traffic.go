@@ -61,7 +61,7 @@ func trafficCounts(f *fixture) {
 func (f *fixture) traffic() (all []backend.Traffic) {
 	f.Helper()
 	f.must(f.in(func(ctx context.Context) (err error) {
-		all, err = f.backend.Traffic(ctx, f.s, f.s.Families()...)
+		all, err = f.backend.Traffic(ctx, f.s, true, f.s.Families()...)
 		return err
 	}), "Traffic")
 	return all

@@ -26,10 +26,12 @@ func (b *Backend) Counters(ctx context.Context, s policy.Settings, family policy
 			return nil, fmt.Errorf("read %s counters: %w", family, err)
 		}
 		for _, r := range listed {
-			switch to := r.target(); {
-			case !isDeciding(s, to):
-				counters = append(counters, counterOf(r))
-			case !slices.Contains(names, to):
+			c, to := counterOf(family, r), r.target()
+			c.Part = isGroupChain(s, to) // whose rules count as well
+			if c.Part || !isDeciding(s, to) {
+				counters = append(counters, c)
+			}
+			if isDeciding(s, to) && !slices.Contains(names, to) {
 				names = append(names, to)
 			}
 		}
@@ -38,10 +40,13 @@ func (b *Backend) Counters(ctx context.Context, s policy.Settings, family policy
 }
 
 // counterOf takes the counters out of a rule, and reads what the rule decides.
-func counterOf(r rule) backend.Counter {
+func counterOf(family policy.Family, r rule) backend.Counter {
 	c := backend.Counter{Verdict: verdictOf(r)}
-	if prefix, err := netip.ParsePrefix(r.value("-d")); err == nil {
-		c.Prefix = prefix
+	if verdict := verdictOfPrefix(r.target(), r.value("--comment")); verdict != "" {
+		c.Verdict, c.Prefix = verdict, wholeOf(family)
+		if prefix, err := netip.ParsePrefix(r.value("-d")); err == nil {
+			c.Prefix = prefix
+		}
 	}
 	if i := slices.Index(r, "-c"); i >= 0 && i+2 < len(r) {
 		c.Packets, _ = strconv.ParseUint(r[i+1], 10, 64)
@@ -61,6 +66,25 @@ func withoutCounters(r rule) rule {
 
 func verdictOf(r rule) policy.Verdict {
 	return verdictOfTarget(r.target(), r.value("--comment"))
+}
+
+// wholeOf is the prefix of rules that name none.
+func wholeOf(family policy.Family) netip.Prefix {
+	return netip.PrefixFrom(family.Multicast().Addr(), 0).Masked()
+}
+
+// verdictOfPrefix reads what a rule of a prefix decides, nothing for a rule that is not about a prefix. Those of an egress group lead to its
+// chain.
+func verdictOfPrefix(target, comment string) policy.Verdict {
+	switch {
+	case target == "RETURN" && comment == keepComment:
+		return policy.Keep
+	case target == "MASQUERADE" && comment == exceptionComment:
+		return policy.Masquerade
+	case verdictOfTarget(target, comment) == "" && strings.HasPrefix(comment, groupComment):
+		return policy.Translate
+	}
+	return ""
 }
 
 // verdictOfTarget reads what a target does, with the rule's comment for what stands for a drop.

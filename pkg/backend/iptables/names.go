@@ -1,7 +1,6 @@
 package iptables
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -49,4 +48,6 @@ func isDeciding(s policy.Settings, name string) bool {
 }
 
 // groupName is how comments call an egress group.
-func groupName(number int) string { return fmt.Sprintf("ip-masq-agent: egress group %d", number) }
+func groupName(number int) string { return groupComment + strconv.Itoa(number) }
+
+const groupComment = "ip-masq-agent: egress group "

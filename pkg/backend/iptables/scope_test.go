@@ -141,7 +141,7 @@ func TestDropWithoutQueues(t *testing.T) {
 
 func (k *kernel) traffic() (all []backend.Traffic, err error) {
 	err = k.in(func(ctx context.Context) (err error) {
-		all, err = k.b.Traffic(ctx, k.s, k.s.Families()...)
+		all, err = k.b.Traffic(ctx, k.s, false, k.s.Families()...)
 		return err
 	})
 	return all, err

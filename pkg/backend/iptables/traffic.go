@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,7 @@ import (
 )
 
 // Traffic asks the kernel for the rules of the shared chain, one for each prefix, and of the chains that these lead to.
-func (b *Backend) Traffic(ctx context.Context, s policy.Settings, families ...policy.Family) ([]backend.Traffic, error) {
+func (b *Backend) Traffic(ctx context.Context, s policy.Settings, byPrefix bool, families ...policy.Family) ([]backend.Traffic, error) {
 	var all []backend.Traffic
 	for _, family := range families {
 		read := trafficLegacy
@@ -28,9 +29,19 @@ func (b *Backend) Traffic(ctx context.Context, s policy.Settings, families ...po
 		if err != nil {
 			return nil, fmt.Errorf("read %s counters: %w", family, err)
 		}
-		all = append(all, traffic...)
+		for _, t := range traffic {
+			if byPrefix || !t.Prefix.IsValid() {
+				all = append(all, t)
+			}
+		}
 	}
 	return all, nil
+}
+
+// ofPrefix is what a rule tells of its prefix, which is another count than that of the rule's verdict.
+func ofPrefix(t backend.Traffic, verdict policy.Verdict, prefix netip.Prefix) backend.Traffic {
+	t.Rule, t.Verdict, t.Prefix = ^t.Rule, verdict, prefix
+	return t
 }
 
 func trafficNFT(ctx context.Context, s policy.Settings, family policy.Family) (all []backend.Traffic, err error) {
@@ -64,10 +75,19 @@ func trafficOfNFT(ctx context.Context, c *nfnl.Conn, family policy.Family, chain
 			if to := nfnl.Target(r); to != "" {
 				leads = append(leads, to)
 			}
-			if verdict, ok := verdictNFT(r); ok {
-				content = nfnl.AppendContent(content[:0], raw)
-				packets, bytes := nfnl.Counted(r)
-				traffic = append(traffic, backend.Traffic{Rule: maphash.Bytes(seed, content), Family: family, Verdict: verdict, Packets: packets, Bytes: bytes})
+			target := targetNFT(r)
+			verdict, ofOne := verdictOfTarget(target, nfnl.XTComment(r)), verdictOfPrefix(target, nfnl.XTComment(r))
+			if verdict == "" && ofOne == "" {
+				return false
+			}
+			content = nfnl.AppendContent(content[:0], raw)
+			packets, bytes := nfnl.Counted(r)
+			t := backend.Traffic{Rule: maphash.Bytes(seed, content), Family: family, Verdict: verdict, Packets: packets, Bytes: bytes}
+			if verdict != "" {
+				traffic = append(traffic, t)
+			}
+			if prefix, ok := nfnl.Destination(r, family.Bits()/8); ok && ofOne != "" {
+				traffic = append(traffic, ofPrefix(t, ofOne, prefix))
 			}
 			return false
 		})
@@ -78,28 +98,27 @@ func trafficOfNFT(ctx context.Context, c *nfnl.Conn, family policy.Family, chain
 	return traffic, leads, err
 }
 
-// verdictNFT returns what a rule of the shared chain does; ok is false for a rule that was not written for the policy.
-func verdictNFT(r nfnl.Rule) (verdict policy.Verdict, ok bool) {
+// targetNFT names what a rule does with a packet as iptables does; nothing for a rule that was not written for the policy.
+func targetNFT(r nfnl.Rule) string {
 	for _, expr := range r.Exprs {
-		target := nfnl.XTName(expr)
 		if nfnl.ExprName(expr) == "match" {
 			continue
 		}
 		switch code, is := nfnl.VerdictOf(expr); {
 		case is && code == unix.NFT_RETURN:
-			target = "RETURN"
+			return "RETURN"
 		case nfnl.ExprName(expr) == "masq":
-			target = "MASQUERADE"
+			return "MASQUERADE"
 		case nfnl.ExprName(expr) == "nat":
-			target = "SNAT"
+			return "SNAT"
 		case nfnl.ExprName(expr) == "queue":
-			target = "NFQUEUE"
+			return "NFQUEUE"
 		}
-		if verdict := verdictOfTarget(target, nfnl.XTComment(r)); verdict != "" {
-			return verdict, true
+		if target := nfnl.XTName(expr); target != "" {
+			return target
 		}
 	}
-	return "", false
+	return nfnl.Target(r)
 }
 
 // trafficLegacy goes through the table once, whatever leads where. The RETURN that ends every chain is no rule.
@@ -112,24 +131,31 @@ func trafficLegacy(_ context.Context, s policy.Settings, family policy.Family) (
 		return nil, err
 	}
 	var traffic []backend.Traffic
-	inChain, counted := false, false // the entry before was counted
+	inChain, counted := false, 0 // what the entry before has added
 	for entry := range legacyWalk(family, entries) {
 		name, info := entry.jump()
 		if name == "ERROR" {
-			if counted {
-				traffic = traffic[:len(traffic)-1]
-			}
-			inChain, counted = isDeciding(s, string(info)), false
+			traffic = traffic[:len(traffic)-counted]
+			inChain, counted = isDeciding(s, string(info)), 0
 			continue
 		}
-		verdict := verdictLegacy(name, info, entry.data)
-		if counted = inChain && verdict != ""; counted {
-			counts := entry.data[entry.counters:]
-			t := backend.Traffic{Family: family, Verdict: verdict, Packets: binary.NativeEndian.Uint64(counts), Bytes: binary.NativeEndian.Uint64(counts[8:])}
-			clear(entry.data[entry.comefrom : entry.comefrom+4])
-			clear(counts[:16])
-			t.Rule = maphash.Bytes(seed, entry.data)
+		target, comment := targetLegacy(name, info), commentLegacy(entry.data)
+		verdict, ofOne := verdictOfTarget(target, comment), verdictOfPrefix(target, comment)
+		if counted = 0; !inChain || verdict == "" && ofOne == "" {
+			continue
+		}
+		counts := entry.data[entry.counters:]
+		t := backend.Traffic{Family: family, Verdict: verdict, Packets: binary.NativeEndian.Uint64(counts), Bytes: binary.NativeEndian.Uint64(counts[8:])}
+		clear(entry.data[entry.comefrom : entry.comefrom+4])
+		clear(counts[:16])
+		t.Rule = maphash.Bytes(seed, entry.data)
+		if verdict != "" {
 			traffic = append(traffic, t)
+			counted++
+		}
+		if prefix, ok := entry.destination(family); ok && ofOne != "" {
+			traffic = append(traffic, ofPrefix(t, ofOne, prefix))
+			counted++
 		}
 	}
 	return traffic, nil
@@ -154,13 +180,37 @@ func (e legacyEntry) jump() (name string, info []byte) {
 // xtReturn is how a rule of ip_tables says RETURN (XT_RETURN in linux/netfilter/x_tables.h).
 const xtReturn = -5
 
-func verdictLegacy(target string, info, entry []byte) policy.Verdict {
-	if target == "" && len(info) >= 4 && int32(binary.NativeEndian.Uint32(info)) == xtReturn {
-		target = "RETURN"
+// targetLegacy names what an entry does with a packet as iptables does. A verdict that is not negative leads to a chain, which begins that
+// far into the table.
+func targetLegacy(name string, info []byte) string {
+	if name == "" && len(info) >= 4 {
+		switch verdict := int32(binary.NativeEndian.Uint32(info)); {
+		case verdict == xtReturn:
+			return "RETURN"
+		case verdict >= 0:
+			return "a chain"
+		}
 	}
-	comment := ""
-	if bytes.Contains(entry, []byte(discardComment)) {
-		comment = discardComment
+	return name
+}
+
+// commentLegacy finds those comments of the policy's rules that say what a rule is about.
+func commentLegacy(entry []byte) string {
+	for _, text := range []string{keepComment, exceptionComment, discardComment} {
+		if bytes.Contains(entry, []byte(text)) {
+			return text
+		}
 	}
-	return verdictOfTarget(target, comment)
+	if bytes.Contains(entry, []byte(groupComment)) {
+		return groupComment
+	}
+	return ""
+}
+
+// destination reads the prefix that an entry is about (struct ipt_ip, ip6t_ip6: source, destination, and their masks).
+func (e legacyEntry) destination(family policy.Family) (netip.Prefix, bool) {
+	size := family.Bits() / 8
+	address, ok := netip.AddrFromSlice(e.data[size : 2*size])
+	ones, contiguous := nfnl.Ones(e.data[3*size : 4*size])
+	return netip.PrefixFrom(address, ones), ok && contiguous
 }

@@ -54,7 +54,15 @@ func unsupported(err error) error {
 
 // applyOnce reports whether it wrote.
 func (b *Backend) applyOnce(c *nfnl.Conn, now *reading, want ruleset.State) (bool, error) {
-	t := aim(want, now, b.changes)
+	t := aim(want, now, b.changes, b.limit)
+	counted := func() {}
+	if b.keepCounts != nil {
+		var err error
+		if counted, err = b.keepCounts(c, t, now); err != nil {
+			return false, err
+		}
+	}
+	defer counted()
 	p := plans(t, now)
 	transactions := uint32(0)
 	if !p.fill.Empty() {
@@ -72,6 +80,7 @@ func (b *Backend) applyOnce(c *nfnl.Conn, now *reading, want ruleset.State) (boo
 		}
 		transactions++
 	}
+	counted()
 	if !p.clean.Empty() {
 		letPacketsEnd()
 		if err := c.Commit(p.clean); err != nil {

@@ -61,11 +61,11 @@ func addPods(ctx context.Context, c *nfnl.Conn, sources policy.Sources, tables [
 }
 
 func add(b *nfnl.Batch, f policy.Family, name string, flags uint16, members ...member) {
-	b.AddElements(tableName, name, elements(setOf(name, f), members), flags)
+	b.AddElements(tableName, name, elements(setOf(name, f), members, nil), flags)
 }
 
 func remove(b *nfnl.Batch, f policy.Family, name string, members ...member) {
-	b.DeleteElements(tableName, name, elements(setOf(name, f), members))
+	b.DeleteElements(tableName, name, elements(setOf(name, f), members, nil))
 }
 
 // takeOver gives the addresses to their new owner and marks them as shared: another attachment has them too, or its DEL is

@@ -34,7 +34,7 @@ func TestResumesAfterKill(t *testing.T) {
 	want := goldenStates["dual-stack"]()
 	err := n.Do(func() error {
 		return session(context.Background(), func(c *nfnl.Conn) error {
-			return c.Commit(plans(aim(want, &reading{}, InPlace), &reading{}).fill)
+			return c.Commit(plans(aim(want, &reading{}, InPlace, countLimit), &reading{}).fill)
 		})
 	})
 	if err != nil {

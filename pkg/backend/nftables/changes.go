@@ -17,6 +17,8 @@ const (
 	// SecondSet fills another set and then moves the rule to it: the cost is that of the whole list, and every kernel gets the
 	// verdicts right.
 	SecondSet changes = "second set"
+	// asItIs aims at the set in use, whatever it would take to change that, to compare them.
+	asItIs changes = "as it is"
 )
 
 // changesOf decides by the kernel's release. A set of intervals (nft_set_rbtree) may be changed in place where packets look it
@@ -46,6 +48,15 @@ func versionOf(release string) (v [3]int) {
 		}
 	}
 	return v
+}
+
+// countLimitOf is the limit of aim by the kernel's release. Before Linux 5.7 elements cannot count, and the kernel leaves the counters out
+// without a word. A distribution may have them in an older release, which does without.
+func countLimitOf(release string) int {
+	if v := versionOf(release); v[0] > 5 || v[0] == 5 && v[1] >= 7 {
+		return countLimit
+	}
+	return -1
 }
 
 func kernelRelease() string {

@@ -81,7 +81,7 @@ func TestSecondSetAfterKill(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				return c.Commit(plans(aim(two, got, SecondSet), got).fill)
+				return c.Commit(plans(aim(two, got, SecondSet, countLimit), got).fill)
 			})
 		})
 		if err != nil {

@@ -16,7 +16,7 @@ func (b *Backend) Diff(got backend.Observed, want ruleset.State) []backend.Drift
 	if !observed {
 		now = &reading{}
 	}
-	t := aim(want, now, InPlace)
+	t := aim(want, now, asItIs, b.limit)
 	var d backend.Drifts
 	switch {
 	case !now.table:
@@ -38,15 +38,20 @@ func diffSets(d *backend.Drifts, t target, got *reading) {
 		if holdsPods(want.Name) {
 			object = backend.ObjectPod
 		}
-		if _, there := got.sets[want.Name]; !there && got.table {
+		now, there := got.sets[want.Name]
+		switch {
+		case !there && got.table:
 			d.Add(object, backend.ProblemMissing, "the set "+want.Name)
+		case there && !sameCount(now.Set, want.Set):
+			d.Add(object, backend.ProblemDifferent, "the set "+want.Name+", whose ranges "+map[bool]string{true: "are not counted", false: "are counted"}[want.Counted])
+			continue
 		}
 		missing, surplus := difference(want.members, got.sets[want.Name].members)
 		for _, m := range missing {
-			d.Add(object, backend.ProblemMissing, "%s in set %s", m, want.Name)
+			d.Add(object, backend.ProblemMissing, "%s in set %s", m.text(false), want.Name)
 		}
 		for _, m := range surplus {
-			d.Add(object, backend.ProblemUnexpected, "%s in set %s", m, want.Name)
+			d.Add(object, backend.ProblemUnexpected, "%s in set %s", m.text(false), want.Name)
 		}
 	}
 }

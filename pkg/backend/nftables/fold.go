@@ -7,33 +7,79 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// fold turns destinations into the disjoint ranges that keep the pod's address, sorted; everything else is masqueraded. The
-// most specific prefix wins, an exception splits the prefix around it, covered prefixes vanish and adjacent ranges merge.
-// With keepMulticast, which is for pods, multicast is kept whatever the destinations say; where the policy governs all traffic
-// it is a destination like any other, as for the Kubernetes agent.
-func fold(f policy.Family, destinations []policy.Destination, keepMulticast bool) []member {
-	members := foldTo(f, destinations, keepMulticast, func(d policy.Destination) string {
-		if d.Verdict == policy.Keep {
-			return string(policy.Keep)
-		}
-		return ""
-	})
-	for i := range members {
-		members[i].value = ""
-	}
-	return members
+// countLimit is up to how many ranges a family's destinations are counted one by one. A counter in each costs a connection nothing that
+// could be measured (1.00 times at 4, 1,000 and 10,000 prefixes), but 16 bytes for every processor, 2.4 times the bytes of every
+// listing, and ranges that cannot merge: 1,000 prefixes load as fast as without, 10,000 take 476 ms instead of 140.
+const countLimit = 1000
+
+// folded are a family's destinations as disjoint ranges, sorted.
+type folded struct {
+	counted bool
+	keep    []member // what keeps the pod's address; in a map, what has a value
+	except  []member // what prefixes of their own masquerade, where that is counted; everything else is masqueraded, too
 }
 
-// foldTo is fold for a map: value says what it has for a destination, nothing for one that is masqueraded, and adjacent ranges
-// with equal values merge.
-func foldTo(f policy.Family, destinations []policy.Destination, keepMulticast bool, value func(policy.Destination) string) []member {
+// fold turns destinations into the ranges that keep the pod's address. The most specific prefix wins, and an exception splits the
+// prefix around it. Up to limit each range is of one prefix, which decides about it, and all that prefixes decide is there, to be
+// counted. Beyond, covered prefixes vanish and adjacent ranges merge.
+// With keepMulticast, which is for pods, multicast is kept whatever the destinations say; where the policy governs all traffic
+// it is a destination like any other, as for the Kubernetes agent.
+//
+// For a map, value says what it has for a destination, nothing for one that is masqueraded, and where ranges merge they have equal
+// values. It is nil for a set.
+func fold(f policy.Family, destinations []policy.Destination, keepMulticast bool, limit int, value func(policy.Destination) string) folded {
+	isSet := value == nil
+	if isSet {
+		value = keepValue
+	}
 	blocks := nested(f, destinations, keepMulticast, value)
-	s := sweep{end: lastOf(netip.PrefixFrom(f.Multicast().Addr(), 0)), edges: make([]edge, 0, 2*len(blocks))}
+	s := sweep{end: lastOf(netip.PrefixFrom(f.Multicast().Addr(), 0)), edges: make([]edge, 0, 2*len(blocks)+1)}
+	s.edges = append(s.edges, edge{at: pointOf(netip.PrefixFrom(f.Multicast().Addr(), 0).Masked().Addr()), place: nowhere})
 	for _, b := range blocks {
 		s.enter(b)
 	}
 	s.leave(nil)
-	return s.ranges(f == policy.IPv4)
+	all := folded{counted: s.decided() <= limit}
+	if !all.counted {
+		s.merge()
+	}
+	all.keep = make([]member, 0, len(s.edges))
+	for i, e := range s.edges {
+		last := s.end
+		if i+1 < len(s.edges) {
+			last = s.edges[i+1].at.previous()
+		}
+		m := member{first: e.at.addr(f == policy.IPv4), last: last.addr(f == policy.IPv4), value: e.value}
+		if all.counted && e.place >= 0 {
+			m.comment = deciding(destinations[e.place].Prefix, m)
+		}
+		if isSet {
+			m.value = ""
+		}
+		switch {
+		case e.value != "":
+			all.keep = append(all.keep, m)
+		case all.counted && e.place != nowhere:
+			all.except = append(all.except, m)
+		}
+	}
+	return all
+}
+
+// keepValue marks what a set of destinations holds.
+func keepValue(d policy.Destination) string {
+	if d.Verdict == policy.Keep {
+		return string(policy.Keep)
+	}
+	return ""
+}
+
+// deciding is the comment of a counted range: the prefix that decides about it, unless that is the range.
+func deciding(p netip.Prefix, m member) string {
+	if p.Addr() == m.first && last(p) == m.last {
+		return ""
+	}
+	return p.String()
 }
 
 // block is a prefix as a range of points.
@@ -43,13 +89,19 @@ type block struct {
 	place       int // in the list
 }
 
+// The places of what is not in the list.
+const (
+	multicastPlace = -1
+	nowhere        = -2 // outside of every prefix
+)
+
 // nested sorts prefixes by their beginning, each after those that contain it. The first of equal prefixes counts, as in a list
 // that is read in order.
 func nested(f policy.Family, destinations []policy.Destination, keepMulticast bool, value func(policy.Destination) string) []block {
 	multicast := f.Multicast()
 	blocks := make([]block, 0, len(destinations)+1)
 	if keepMulticast {
-		blocks = append(blocks, block{first: pointOf(multicast.Addr()), last: lastOf(multicast), value: value(policy.Destination{Prefix: multicast, Verdict: policy.Keep})})
+		blocks = append(blocks, block{pointOf(multicast.Addr()), lastOf(multicast), value(policy.Destination{Prefix: multicast, Verdict: policy.Keep}), multicastPlace})
 	}
 	for i, d := range destinations {
 		if inMulticast := multicast.Bits() <= d.Prefix.Bits() && multicast.Contains(d.Prefix.Addr()); !inMulticast || !keepMulticast {
@@ -82,27 +134,27 @@ func (s outerFirst) Less(i, j int) bool {
 	return a.place < b.place
 }
 
-// edge is a point from which on another value holds.
+// edge is a point from which on another prefix decides.
 type edge struct {
 	at    point
 	value string
+	place int
 }
 
-// sweep goes through the address space from below and notes where the value changes.
+// sweep goes through the address space from below and notes where another prefix begins to decide.
 type sweep struct {
-	end    point // of the address space
-	edges  []edge
+	end    point   // of the address space
+	edges  []edge  // the first is the beginning of the address space
 	around []block // the blocks around the current point, the most specific last
 }
 
 func (s *sweep) enter(b block) {
 	s.leave(&b.first)
 	s.around = append(s.around, b)
-	s.mark(b.first, b.value)
+	s.mark(edge{b.first, b.value, b.place})
 }
 
-// leave ends the blocks that do not reach to a point, or all where there is none. Behind a block the value of the one around
-// it holds again.
+// leave ends the blocks that do not reach to a point, or all where there is none. Behind a block the one around it decides again.
 func (s *sweep) leave(to *point) {
 	for n := len(s.around); n > 0; n = len(s.around) {
 		b := s.around[n-1]
@@ -111,41 +163,43 @@ func (s *sweep) leave(to *point) {
 		}
 		s.around = s.around[:n-1]
 		if b.last != s.end {
-			around := ""
+			around := edge{at: b.last.next(), place: nowhere}
 			if n > 1 {
-				around = s.around[n-2].value
+				around.value, around.place = s.around[n-2].value, s.around[n-2].place
 			}
-			s.mark(b.last.next(), around)
+			s.mark(around)
 		}
 	}
 }
 
-// mark notes the value from a point on. The last word on one point counts, and an edge between equal values is none.
-func (s *sweep) mark(at point, value string) {
-	if n := len(s.edges); n > 0 && s.edges[n-1].at == at {
+// mark notes who decides from a point on. The last word on one point counts, and an edge between what the same prefix decides is none.
+func (s *sweep) mark(e edge) {
+	if n := len(s.edges); s.edges[n-1].at == e.at {
 		s.edges = s.edges[:n-1]
 	}
-	before := ""
-	if n := len(s.edges); n > 0 {
-		before = s.edges[n-1].value
-	}
-	if before != value {
-		s.edges = append(s.edges, edge{at, value})
+	if n := len(s.edges); n == 0 || s.edges[n-1].place != e.place {
+		s.edges = append(s.edges, e)
 	}
 }
 
-// ranges are the parts between the edges that have a value.
-func (s *sweep) ranges(is4 bool) []member {
-	members := make([]member, 0, len(s.edges))
-	for i, e := range s.edges {
-		if e.value == "" {
-			continue
+// decided is how many ranges a prefix decides about.
+func (s *sweep) decided() (n int) {
+	for _, e := range s.edges {
+		if e.place != nowhere {
+			n++
 		}
-		last := s.end
-		if i+1 < len(s.edges) {
-			last = s.edges[i+1].at.previous()
-		}
-		members = append(members, member{first: e.at.addr(is4), last: last.addr(is4), value: e.value})
 	}
-	return members
+	return n
+}
+
+// merge drops the edges between equal values.
+func (s *sweep) merge() {
+	last := 0
+	for i := range s.edges {
+		if e := &s.edges[i]; e.value != s.edges[last].value {
+			last++
+			s.edges[last] = *e
+		}
+	}
+	s.edges = s.edges[:last+1]
 }

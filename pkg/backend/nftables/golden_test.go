@@ -285,11 +285,15 @@ func (n node) holds(want string) {
 	n.t.Helper()
 	got := n.Run(n.t, "nft", "-s", "list", "table", "inet", tableName)
 	got = strings.NewReplacer("keep4.b", "keep4", "keep6.b", "keep6", "verdicts4.b", "verdicts4", "verdicts6.b", "verdicts6").Replace(got)
+	got = counted.ReplaceAllString(got, "counter")
 	got = lastRange.ReplaceAllStringFunc(got, asPrefix)
 	if diff := cmp.Diff(blocks(want), blocks(got)); diff != "" {
 		n.t.Errorf("-golden +kernel:\n%s", diff)
 	}
 }
+
+// counted is what a counter counted, which nft 0.9.8 prints in spite of -s where a set counts.
+var counted = regexp.MustCompile(`counter packets \d+ bytes \d+`)
 
 // lastRange is a range that ends with the last address of all. nft before 1.0 prints it as a range also where it is a prefix.
 var lastRange = regexp.MustCompile(`[0-9a-f.:]+-(255\.255\.255\.255|ffff(:ffff){7})`)

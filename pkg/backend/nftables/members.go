@@ -23,6 +23,7 @@ type member struct {
 type set struct {
 	nfnl.Set
 	members []member
+	begin   map[netip.Addr]nfnl.Counts // what members that are to be added count on from
 }
 
 // difference compares sorted members: what only want has, and what only got has. Ranges are compared as wholes, because the
@@ -44,11 +45,11 @@ func difference(want, got []member) (missing, surplus []member) {
 	return append(missing, want...), append(surplus, got...)
 }
 
-// elements encodes members for a set of the kind.
-func elements(s nfnl.Set, members []member) []nfnl.Element {
+// elements encodes members for a set of the kind, with what they count on from.
+func elements(s nfnl.Set, members []member, begin map[netip.Addr]nfnl.Counts) []nfnl.Element {
 	out := make([]nfnl.Element, 0, 2*len(members))
 	for _, m := range members {
-		out = append(out, nfnl.Element{Key: m.first, Value: m.value, Comment: m.comment})
+		out = append(out, nfnl.Element{Key: m.first, Value: m.value, Comment: m.comment, Counts: begin[m.first]})
 		if after := m.last.Next(); s.Interval && after.IsValid() {
 			out = append(out, nfnl.Element{Key: after, End: true})
 		}
@@ -59,9 +60,17 @@ func elements(s nfnl.Set, members []member) []nfnl.Element {
 // membersOf is the reverse of elements, for elements in any order and, after an interrupted dump, reported twice. An end without a
 // beginning is skipped: nft writes one at address zero, where it means nothing.
 func membersOf(s nfnl.Set, elements []nfnl.Element) []member {
-	slices.Reverse(elements) // the kernel tells intervals from the last to the first
+	for i, j := 0, len(elements)-1; i < j; i, j = i+1, j-1 { // the kernel tells intervals from the last to the first
+		inOrder(elements).Swap(i, j)
+	}
 	sort.Sort(inOrder(elements))
-	elements = slices.Compact(elements)
+	all := elements
+	elements = elements[:0]
+	for _, e := range all {
+		if n := len(elements); n == 0 || elements[n-1] != e {
+			elements = append(elements, e)
+		}
+	}
 	members := make([]member, 0, len(elements))
 	for i, e := range elements {
 		switch {
@@ -78,7 +87,7 @@ func membersOf(s nfnl.Set, elements []nfnl.Element) []member {
 }
 
 // inOrder orders elements by address; one range ends where the next begins. It is a type of its own, because slices.SortFunc would
-// cost the plugin 20 KiB for each kind of element.
+// cost the plugin 20 KiB for each kind of element; slices.Reverse and slices.Compact are small, and not nothing either.
 type inOrder []nfnl.Element
 
 func (s inOrder) Len() int      { return len(s) }

@@ -130,6 +130,7 @@ func (m *memory) keepWritten(c *nfnl.Conn, former *reading, transactions uint32,
 		got.chains[c.Name] = c.Chain
 	}
 	for _, s := range t.sets {
+		s.begin = nil
 		got.sets[s.Name] = s
 	}
 	m.keep(c, generation, got)

@@ -20,10 +20,13 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// Backend has no state: every call borrows a socket in the network namespace of its thread and gives it back. Closing one waits for
-// one RCU grace period (8 to 14 ms, no CPU) after something was deleted.
+// Backend has no state but how it works: every call borrows a socket in the network namespace of its thread and gives it back. Closing one
+// waits for one RCU grace period (8 to 14 ms, no CPU) after something was deleted.
 type Backend struct {
 	changes changes
+	limit   int // of ranges that are counted
+	// keepCounts is carryCounts, or nil.
+	keepCounts func(c *nfnl.Conn, t target, got *reading) (done func(), err error)
 }
 
 var (
@@ -35,7 +38,10 @@ var (
 func New() *Backend { return NewWith(changesOf(kernelRelease())) }
 
 // NewWith returns the backend with a given way to change destinations, whatever the kernel is.
-func NewWith(c changes) *Backend { return &Backend{c} }
+func NewWith(c changes) *Backend { return &Backend{changes: c, limit: countLimitOf(kernelRelease())} }
+
+// KeepCounts lets new ranges count on where former ones of the same prefix came to.
+func (b *Backend) KeepCounts() { b.keepCounts = carryCounts }
 
 // Kind returns NFTables.
 func (b *Backend) Kind() backend.Kind { return backend.NFTables }

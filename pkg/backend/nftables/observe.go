@@ -157,7 +157,7 @@ func (r *reading) readSets(c *nfnl.Conn, unchanged map[string]set) error {
 		if uninterrupted(err) != nil {
 			return err
 		}
-		r.sets[s.Name] = set{s, membersOf(s, elements)}
+		r.sets[s.Name] = set{Set: s, members: membersOf(s, elements)}
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ type plan struct {
 func plans(t target, got *reading) plan {
 	p := plan{fill: nfnl.NewBatch(), clean: nfnl.NewBatch()}
 	got = planTable(p.fill, t, got)
-	planSets(p.fill, t, got)
+	got = planSets(p.fill, t, got)
 	got = planLed(p.fill, t, got)
 	planMembers(p.fill, t, got)
 	p.filled = got
@@ -97,19 +97,48 @@ func broken(t target, got *reading) bool {
 	return got.flags != 0
 }
 
-func planSets(b *nfnl.Batch, t target, got *reading) {
+// planSets creates sets, and returns the reading that holds from then on. A set in which ranges are counted, or not, against the target is
+// created anew: it is not the one in use, of which aim knows better, so only other software's rules can hold it.
+func planSets(b *nfnl.Batch, t target, got *reading) *reading {
 	for _, want := range t.sets {
-		if _, there := got.sets[want.Name]; !there {
+		now, there := got.sets[want.Name]
+		if there && !sameCount(now.Set, want.Set) {
+			got, there = planWithout(b, want.Name, got), false
+		}
+		if !there {
 			b.AddSet(want.Set)
 		}
 	}
+	return got
+}
+
+// planWithout deletes a set with the rules that use it, and returns the reading that holds from then on.
+func planWithout(b *nfnl.Batch, name string, got *reading) *reading {
+	with := *got
+	with.sets, with.rules = map[string]set{}, map[string][]nfnl.Rule{}
+	for chain, rules := range got.rules {
+		for _, r := range rules {
+			if nfnl.UsesSet(r, name) {
+				b.DeleteRule(r)
+			} else {
+				with.rules[chain] = append(with.rules[chain], r)
+			}
+		}
+	}
+	b.DeleteSet(tableName, name)
+	for other := range got.sets {
+		if other != name {
+			with.sets[other] = got.sets[other]
+		}
+	}
+	return &with
 }
 
 func planMembers(b *nfnl.Batch, t target, got *reading) {
 	for _, want := range t.sets {
 		missing, surplus := difference(want.members, got.sets[want.Name].members)
-		b.DeleteElements(tableName, want.Name, elements(want.Set, surplus))
-		b.AddElements(tableName, want.Name, elements(want.Set, missing), nfnl.Excl)
+		b.DeleteElements(tableName, want.Name, elements(want.Set, surplus, nil))
+		b.AddElements(tableName, want.Name, elements(want.Set, missing, want.begin), nfnl.Excl)
 	}
 }
 

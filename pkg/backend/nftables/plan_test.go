@@ -33,13 +33,13 @@ func after(t target) *reading {
 func TestPlan(t *testing.T) {
 	nothing := func() *reading { return &reading{} }
 	of := func(state ruleset.State) func() *reading {
-		return func() *reading { return after(aim(state, &reading{}, InPlace)) }
+		return func() *reading { return after(aim(state, &reading{}, InPlace, countLimit)) }
 	}
 	defaults := goldenStates["default"]()
 	second := func(state ruleset.State) func() *reading {
 		return func() *reading {
-			former := after(aim(defaults, &reading{}, InPlace))
-			return after(aim(state, former, SecondSet))
+			former := after(aim(defaults, &reading{}, InPlace, countLimit))
+			return after(aim(state, former, SecondSet, countLimit))
 		}
 	}
 	noTen := goldenStates["default"]()
@@ -98,7 +98,7 @@ func TestPlan(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := test.got()
-			p := plans(aim(test.want, got, test.way), got)
+			p := plans(aim(test.want, got, test.way, countLimit), got)
 			if diff := cmp.Diff([][]string{test.fill, test.use}, [][]string{steps(p.fill), steps(p.use)}); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
@@ -159,7 +159,7 @@ func TestPlan(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := test.got()
-			p := plans(aim(test.want, got, test.way), got)
+			p := plans(aim(test.want, got, test.way, countLimit), got)
 			if diff := cmp.Diff([][]string{test.fill, test.use, test.clean}, [][]string{steps(p.fill), steps(p.use), steps(p.clean)}); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}

@@ -60,7 +60,7 @@ func probeTable(c *nfnl.Conn, family policy.Family, randomFully bool, flags uint
 	b.AddTable(name, flags, nfnl.Excl)
 	for _, s := range t.sets {
 		b.AddSet(s.Set)
-		b.AddElements(name, s.Name, elements(s.Set, s.members), nfnl.Excl)
+		b.AddElements(name, s.Name, elements(s.Set, s.members, nil), nfnl.Excl)
 	}
 	planChains(b, t, &reading{})
 	if err := c.Commit(b); err != nil {
@@ -121,7 +121,7 @@ func probeTarget(family policy.Family, randomFully bool) target {
 		Family:       family,
 		Destinations: []policy.Destination{{Prefix: netip.PrefixFrom(address, family.Bits()), Verdict: policy.Keep}},
 		Pods:         []ruleset.Pod{{Owner: attachment.Owner{}.ID(), Address: address, Label: "probe"}},
-	}}}, &reading{}, InPlace)
+	}}}, &reading{}, InPlace, countLimitOf(kernelRelease()))
 }
 
 // inTable moves a target to another table.

@@ -13,7 +13,7 @@ import (
 // change fills a second set, every other time keep4.b and keep6.b in place of keep4 and keep6, and verdicts4.b and verdicts6.b.
 func Render(state ruleset.State) string {
 	state.KeepChain = false
-	t := aim(state, &reading{}, InPlace)
+	t := aim(state, &reading{}, InPlace, countLimit)
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", tableName)
 	for _, s := range t.sets {
@@ -38,12 +38,15 @@ func renderSet(b *strings.Builder, s set) {
 	if s.Interval {
 		b.WriteString("\t\tflags interval\n")
 	}
+	if s.Counted {
+		b.WriteString("\t\tcounter\n")
+	}
 	fmt.Fprintf(b, "\t\tcomment %q\n", s.Comment)
 	for i, m := range s.members {
 		if i == 0 {
 			b.WriteString("\t\telements = {\n")
 		}
-		fmt.Fprintf(b, "\t\t\t%s%s\n", m, separator(i, len(s.members)))
+		fmt.Fprintf(b, "\t\t\t%s%s\n", m.text(s.Counted), separator(i, len(s.members)))
 	}
 	b.WriteString("\t}\n\n")
 }
@@ -67,8 +70,9 @@ func renderChain(b *strings.Builder, c chain) {
 	b.WriteString("\t}\n")
 }
 
-// String prints a member as nft does: an address, a prefix where the range is one, or both ends.
-func (m member) String() string {
+// text prints a member as nft does: an address, a prefix where the range is one, or both ends. It is no String, which fmt would find, and the
+// plugin carry.
+func (m member) text(counted bool) string {
 	text := m.first.String()
 	switch prefix, ok := m.prefix(); {
 	case m.first == m.last:
@@ -76,6 +80,9 @@ func (m member) String() string {
 		text = prefix.String()
 	default:
 		text += "-" + m.last.String()
+	}
+	if counted {
+		text += " counter"
 	}
 	if m.comment != "" {
 		text += fmt.Sprintf(" comment %q", m.comment)
@@ -88,7 +95,7 @@ func (m member) String() string {
 
 // prefix returns the prefix that is exactly the range.
 func (m member) prefix() (netip.Prefix, bool) {
-	for bits := range m.first.BitLen() {
+	for bits := range m.first.BitLen() + 1 {
 		p := netip.PrefixFrom(m.first, bits)
 		if p.Masked() == p && last(p) == m.last {
 			return p, true

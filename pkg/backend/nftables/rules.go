@@ -17,6 +17,7 @@ const (
 	keepComment       = "ip-masq-agent: cluster-local traffic should not be subject to MASQUERADE"
 	localComment      = "ip-masq-agent: local traffic should not be subject to MASQUERADE"
 	countComment      = "ip-masq-agent: counts what is masqueraded"
+	prefixesComment   = "ip-masq-agent: counts destinations that are masqueraded"
 	masqueradeComment = "ip-masq-agent: outbound traffic should be subject to MASQUERADE (this match must come after cluster-local CIDR matches)"
 	verdictsComment   = "ip-masq-agent: destinations that keep their address or get a chosen one"
 	interfaceComment  = "ip-masq-agent: leaves through an interface whose traffic is not masqueraded"
@@ -68,19 +69,23 @@ type share struct {
 	family       policy.Family
 	destinations string // the set or the map that is looked into
 	sources      bool   // pods may have chosen a source address
+	counts       bool   // prefixes masquerade, and are counted
 }
 
 // chainRules are the rules of the shared chain. They do not depend on the destinations, which are in the sets. Where two families share
 // the chain, further rules tell their counts apart.
 func chainRules(s policy.Settings, interfaces policy.Interfaces, shares []share) []nfnl.Rule {
-	var lookUps, sources, counts []nfnl.Rule
+	var lookUps, ahead, counts []nfnl.Rule
 	var on []policy.Family
 	for _, of := range shares {
 		f := of.family
 		on = append(on, f)
 		lookUps = append(lookUps, lookUpRule(s, f, of.destinations))
 		if of.sources {
-			sources = append(sources, sourcesRules(s.Chain, s, f)...)
+			ahead = append(ahead, sourcesRules(s.Chain, s, f)...)
+		}
+		if of.counts {
+			ahead = append(ahead, newRule(s.Chain, prefixesComment, inSet(f, "daddr", masqueradeSet(f))))
 		}
 		if len(shares) > 1 {
 			counts = append(counts, newRule(s.Chain, countComment, isFamily(f), counter()))
@@ -91,7 +96,7 @@ func chainRules(s policy.Settings, interfaces policy.Interfaces, shares []share)
 		rules = append(rules, localRule(s, isFamily(policy.IPv6))) // which leaves IPv4 to the next
 	}
 	rules = append(rules, localRule(s))
-	return slices.Concat(rules, sources, counts, masqueradeRules(s))
+	return slices.Concat(rules, ahead, counts, masqueradeRules(s))
 }
 
 // localRule keeps the address of what is bound for the node itself.

@@ -31,6 +31,10 @@ func twins(name string) []string { return []string{name, name + ".b"} }
 // destinationSets are all that a shared chain can look into.
 func destinationSets(f policy.Family) []string { return append(keepSets(f), verdictMaps(f)...) }
 
+// masqueradeSet holds the destinations that prefixes of their own masquerade. A rule counts them there; what masquerades them are the
+// rules that masquerade all that is left.
+func masqueradeSet(f policy.Family) string { return fmt.Sprintf("masquerade%d", uint8(f)) }
+
 // poolPrefix begins the names of the maps that divide the sources among the addresses of a group.
 func poolPrefix(f policy.Family) string { return fmt.Sprintf("pool%d/", uint8(f)) }
 
@@ -46,6 +50,8 @@ func setOf(name string, f policy.Family) nfnl.Set {
 	case slices.Contains(verdictMaps(f), name):
 		s.Interval, s.Map, s.Value = true, true, nfnl.Verdict
 		s.Comment = "destinations that are not masqueraded; verdicts and verdicts.b take turns where a change fills a new map"
+	case name == masqueradeSet(f):
+		s.Interval, s.Comment = true, "destinations that are masqueraded, to count them"
 	case name == optedOutSet(f):
 		s.Comment = "pods that keep their address"
 	case name == sourcesMap(f):
@@ -61,14 +67,20 @@ func setOf(name string, f policy.Family) nfnl.Set {
 // ownSet tells the family of one of our sets.
 func ownSet(name string) (policy.Family, bool) {
 	for _, f := range families {
-		if slices.Contains(append(destinationSets(f), podsSet(f), optedOutSet(f), sourcesMap(f)), name) || strings.HasPrefix(name, poolPrefix(f)) {
+		if slices.Contains(append(destinationSets(f), masqueradeSet(f), podsSet(f), optedOutSet(f), sourcesMap(f)), name) || strings.HasPrefix(name, poolPrefix(f)) {
 			return f, true
 		}
 	}
 	return 0, false
 }
 
-// sameKind reports whether a set that was read is of the kind that its name stands for.
+// sameKind reports whether a set that was read is of the kind that its name stands for. Ranges that are counted, and such that are not,
+// are both (sameCount).
 func sameKind(now nfnl.Set, want nfnl.Set) bool {
 	return now.Key == want.Key && now.Interval == want.Interval && now.Map == want.Map && now.Value == want.Value
+}
+
+// sameCount reports whether the ranges of both sets are counted, or of neither. That cannot be changed in a set that is there.
+func sameCount(now nfnl.Set, want nfnl.Set) bool {
+	return !want.Interval || now.Counted == want.Counted
 }

@@ -120,7 +120,7 @@ func groupProbes(s *stream, versions []ruleset.Table, n int) (all []netip.Addr, 
 	folded := make([][]member, len(versions))
 	var candidates []netip.Addr
 	for i, v := range versions {
-		folded[i] = foldTo(policy.IPv4, v.Destinations, true, values(v))
+		folded[i] = fold(policy.IPv4, v.Destinations, true, -1, values(v)).keep
 		for _, m := range folded[i] {
 			candidates = append(candidates, m.first.Prev(), m.first, m.last, m.last.Next())
 		}

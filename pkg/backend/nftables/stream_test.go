@@ -128,7 +128,7 @@ func probes(versions [][]policy.Destination, n int, verdict policy.Verdict) []ne
 	folded := make([][]member, len(versions))
 	var candidates []netip.Addr
 	for i, v := range versions {
-		folded[i] = fold(policy.IPv4, v, true)
+		folded[i] = fold(policy.IPv4, v, true, -1, nil).keep
 		for _, m := range folded[i] {
 			candidates = append(candidates, m.first.Prev(), m.first, m.last, m.last.Next())
 		}
@@ -286,4 +286,29 @@ func (s *stream) finish(t *testing.T, changes int) {
 // bits16 swaps a number into network order.
 func bits16(n uint16) uint16 {
 	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n))
+}
+
+// TestStreamWhileCountingChanges goes to and fro between the sets of a release that does not count and those of this one, with the same
+// destinations and with others.
+func TestStreamWhileCountingChanges(t *testing.T) {
+	netnstest.Require(t)
+	before(t, 7, "does not count elements")
+	for _, way := range ways() {
+		for _, size := range []int{64, 900} {
+			t.Run(fmt.Sprintf("%s, %d prefixes", way, size), func(t *testing.T) {
+				versions := streamVersions(size, 8)
+				s := newStream(t, way)
+				s.apply(t, versions[0])
+				s.watch(probes(versions, 400, policy.Keep), probes(versions, 400, policy.Masquerade))
+				applied := 0
+				for i := 1; applied < 20 || s.seen.Load() < 60_000; i++ {
+					s.backend.limit = []int{-1, countLimit}[i%2]
+					if s.apply(t, versions[i/3%len(versions)]) {
+						applied++
+					}
+				}
+				s.finish(t, applied)
+			})
+		}
+	}
 }

@@ -23,10 +23,11 @@ type chain struct {
 	rules []nfnl.Rule
 }
 
-// aim computes the target. It depends on what is there in three ways. An address with two owners stays with the one who has it.
-// Destinations that differ from those in use go into the second set where a set in use must not be changed. And with KeepChain, which is how a plugin speaks of one pod, a shared chain that is filled stays as it is, with all that it leads to, and so does all
+// aim computes the target, in which up to limit ranges of a family are counted. It depends on what is there in three ways. An address
+// with two owners stays with the one who has it. Destinations that differ from those in use go into the second set where a set in use
+// must not be changed, and everywhere if they begin or cease to be counted. And with KeepChain, which is how a plugin speaks of one pod, a shared chain that is filled stays as it is, with all that it leads to, and so does all
 // of a family that the state does not speak of.
-func aim(want ruleset.State, got *reading, c changes) target {
+func aim(want ruleset.State, got *reading, c changes, limit int) target {
 	var t target
 	var shares []share
 	var led []chain
@@ -48,8 +49,8 @@ func aim(want ruleset.State, got *reading, c changes) target {
 			continue
 		}
 		if on && !stays(want, table, got) {
-			sets := policySets(want, table, got, c)
-			shares = append(shares, share{f, sets[len(sets)-1].Name, chosenSources(want.Settings, table)})
+			sets, counts := policySets(want, table, got, c, limit)
+			shares = append(shares, share{f, sets[len(sets)-1].Name, chosenSources(want.Settings, table), counts})
 			t.sets = append(t.sets, sets...)
 			if len(table.Groups) > 0 {
 				led = append(led, groupChains(s, table, chosenSources(s, table))...)
@@ -57,7 +58,8 @@ func aim(want ruleset.State, got *reading, c changes) target {
 			continue
 		}
 		name, _ := got.inUse(s, f, destinationSets(f))
-		shares = append(shares, share{f, name, got.looksUpSources(s, f)})
+		counts := slices.ContainsFunc(got.rules[s.Chain], func(r nfnl.Rule) bool { return nfnl.UsesSet(r, masqueradeSet(f)) })
+		shares = append(shares, share{f, name, got.looksUpSources(s, f), counts})
 		t.sets = append(t.sets, got.setsOf(f, func(name string) bool { return !holdsPods(name) })...)
 		led = append(led, got.chainsOf(f)...)
 	}
@@ -101,7 +103,7 @@ func podSets(want ruleset.State, table ruleset.Table, got *reading) (sets []set)
 		pods.members = claim(table.Pods, got.sets[pods.Name].members)
 		sets = append(sets, pods)
 		if s.NodeTraffic {
-			sets = append(sets, set{setOf(optedOutSet(f), f), optedOutMembers(table.OptedOut)})
+			sets = append(sets, set{Set: setOf(optedOutSet(f), f), members: optedOutMembers(table.OptedOut)})
 		}
 	}
 	if chosenSources(s, table) || stays(want, table, got) && got.looksUpSources(s, f) {
@@ -112,24 +114,30 @@ func podSets(want ruleset.State, table ruleset.Table, got *reading) (sets []set)
 	return sets
 }
 
-// policySets are those that hold what the policy says, the set or map of destinations last.
-func policySets(want ruleset.State, table ruleset.Table, got *reading, c changes) []set {
+// policySets are those that hold what the policy says, the set or map of destinations last. counts is true where one of them is to count
+// what prefixes masquerade.
+func policySets(want ruleset.State, table ruleset.Table, got *reading, c changes, limit int) (sets []set, counts bool) {
 	f := table.Family
 	names, keepMulticast := keepSets(f), want.Settings.Sources != policy.SourcesAll
+	var value func(policy.Destination) string
 	if len(table.Groups) > 0 {
-		names = verdictMaps(f)
+		names, value = verdictMaps(f), values(table)
 	}
 	name, inUse := got.inUse(want.Settings, f, names)
-	var members []member
-	if len(table.Groups) > 0 {
-		members = foldTo(f, table.Destinations, keepMulticast, values(table))
-	} else {
-		members = fold(f, table.Destinations, keepMulticast)
+	all := fold(f, table.Destinations, keepMulticast, limit, value)
+	kept := set{Set: setOf(name, f), members: all.keep}
+	kept.Counted = all.counted
+	now := got.sets[name]
+	if inUse && c != asItIs && (!sameCount(now.Set, kept.Set) || c == SecondSet && !slices.Equal(kept.members, now.members)) {
+		kept.Name = otherOf(names, name)
 	}
-	if inUse && c == SecondSet && !slices.Equal(members, got.sets[name].members) {
-		name = otherOf(names, name)
+	sets = poolsOf(table)
+	if counts = len(all.except) > 0; counts {
+		excepted := set{Set: setOf(masqueradeSet(f), f), members: all.except}
+		excepted.Counted = true
+		sets = append(sets, excepted)
 	}
-	return append(poolsOf(table), set{setOf(name, f), members})
+	return append(sets, kept), counts
 }
 
 // otherOf returns the other one of two names.

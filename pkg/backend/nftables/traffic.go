@@ -12,23 +12,69 @@ import (
 
 // Traffic reads the rules, which are few whatever the number of destinations and pods. What keeps the address is one
 // counter per family: where destinations move to another set, its rule counts on, and is another rule. The chains that a map
-// leads to have counters of their own, which go with the chain.
-func (b *Backend) Traffic(ctx context.Context, s policy.Settings, families ...policy.Family) ([]backend.Traffic, error) {
-	var rules []nfnl.Rule
+// leads to have counters of their own, which go with the chain. Prefixes are counted in the sets.
+func (b *Backend) Traffic(ctx context.Context, s policy.Settings, byPrefix bool, families ...policy.Family) ([]backend.Traffic, error) {
+	var all []backend.Traffic
 	err := session(ctx, func(c *nfnl.Conn) error {
-		return again(ctx, func() (err error) {
-			rules, err = c.Rules(tableName)
-			return err
+		return whileNothingMoves(ctx, func() error {
+			return again(ctx, func() (err error) {
+				all, err = readTraffic(c, s, byPrefix, families)
+				return err
+			})
 		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read counters: %w", err)
 	}
-	var all []backend.Traffic
+	return all, nil
+}
+
+func readTraffic(c *nfnl.Conn, s policy.Settings, byPrefix bool, families []policy.Family) (all []backend.Traffic, err error) {
+	rules, err := c.Rules(tableName)
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range families {
 		all = append(all, trafficOf(s, f, len(families), rules)...)
+		if !byPrefix {
+			continue
+		}
+		prefixes, err := countPrefixes(c, f, rules)
+		if err != nil {
+			return nil, err
+		}
+		for d, counts := range prefixes {
+			id := counterID(d.prefix.String(), string(d.verdict), f)
+			all = append(all, backend.Traffic{Rule: id, Family: f, Verdict: d.verdict, Prefix: d.prefix, Sum: true, Packets: counts.Packets, Bytes: counts.Bytes})
+		}
 	}
 	return all, nil
+}
+
+// prefixCount is what the ranges of a prefix have counted, and the set that they are in.
+type prefixCount struct {
+	nfnl.Counts
+	set string
+}
+
+// countPrefixes adds up what the ranges of each prefix have counted.
+func countPrefixes(c *nfnl.Conn, f policy.Family, rules []nfnl.Rule) (map[decision]prefixCount, error) {
+	all, err := c.Sets(tableName)
+	if err != nil {
+		return nil, err
+	}
+	sums := map[decision]prefixCount{}
+	for _, s := range inCountedUse(all, f, rules) {
+		members, counts, err := readCounts(c, s)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range members {
+			d := decisionOf(s, m)
+			sums[d] = prefixCount{plus(sums[d].Counts, counts[m.first]), s.Name}
+		}
+	}
+	return sums, nil
 }
 
 // trafficOf adds up the rules that are alike, chain by chain. What the shared chain says of a family is there also where there is no such

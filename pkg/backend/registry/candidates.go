@@ -2,7 +2,6 @@ package registry
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -17,12 +16,14 @@ type Candidate struct {
 // Candidates orders the kinds that the choice allows: where our chain already stands, where the kubelet hints, what the host's
 // iptables is, then the rest. Evidence is asked for only while it can make a difference, because some of it costs a process.
 func Candidates(host Host, choice Choice, s policy.Settings, family policy.Family) []Candidate {
-	rest := slices.DeleteFunc(slices.Clone(entries), func(e entry) bool { return !choice.Allows(e.kind) })
 	var out []Candidate
+	taken := map[backend.Kind]bool{}
 	take := func(reason string, matches func(entry) bool) {
-		if i := slices.IndexFunc(rest, matches); i >= 0 {
-			out = append(out, Candidate{rest[i].kind, reason})
-			rest = slices.Delete(rest, i, i+1)
+		for _, e := range entries {
+			if choice.Allows(e.kind) && !taken[e.kind] && matches(e) {
+				out, taken[e.kind] = append(out, Candidate{e.kind, reason}), true
+				return
+			}
 		}
 	}
 	take(s.Chain+" already stands there", func(e entry) bool { return e.standing(host, s, family) })
@@ -30,8 +31,8 @@ func Candidates(host Host, choice Choice, s policy.Settings, family policy.Famil
 		take("the kubelet's hint chain is there", func(e entry) bool { return e.hinted(host) })
 	}
 	take("it is what the host's iptables is", func(e entry) bool { return e.preferred(host) })
-	for _, e := range rest {
-		out = append(out, Candidate{e.kind, reasonLast})
+	for range entries {
+		take(reasonLast, func(entry) bool { return true })
 	}
 	return out
 }
