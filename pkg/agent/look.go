@@ -67,6 +67,7 @@ func look(ctx context.Context, o Options, f inForce) status.Status {
 			s.Counters = append(s.Counters, counterOf(family, c))
 		}
 	}
+	s.CountPrefixes()
 	placement := placementOf(ctx, o)
 	s.Plugin = pluginOf(placement)
 	s.Pods = podsOf(o, n, view, placement.Network, f.policy.Settings, unknown)
@@ -121,7 +122,7 @@ func backendOf(ctx context.Context, n *node.Node, d node.Decision) status.Backen
 }
 
 func counterOf(family policy.Family, c backend.Counter) status.Counter {
-	out := status.Counter{Family: family, Packets: c.Packets, Bytes: c.Bytes, Rule: c.Rule}
+	out := status.Counter{Family: family, Part: c.Part, Packets: c.Packets, Bytes: c.Bytes, Rule: c.Rule}
 	if c.Verdict != "" {
 		out.Verdict = &c.Verdict
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/status"
@@ -119,6 +121,67 @@ func TestStatusCounts(t *testing.T) {
 		}
 		if packets != 3 {
 			t.Errorf("%d connections counted, want 3: %+v", packets, r.status(t).Counters)
+		}
+	})
+}
+
+// TestStatusCountsPrefixes: each prefix has its own, also an exception and every other destination; nftables has null for a long policy, and
+// says why. explain has the same.
+func TestStatusCountsPrefixes(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		p := r.attached(t, "a")
+		excepted := r.Corp.AddAddr(t, "10.50.0.9")
+		const lists = never + "masqueradeCIDRs: [10.50.0.0/16]\nnonMasqueradeCIDRs:\n- 10.0.0.0/8\n- 10.99.0.0/24\n"
+		r.Write(t, lists)
+		r.Sync(t)
+		send := func(to netip.Addr, times int) {
+			t.Helper()
+			for range times {
+				if _, err := p.Seen("udp", to); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		send(r.Internet.IPv4, 3)
+		send(excepted, 2)
+		send(r.Corp.IPv4, 4)
+		counts := func() string {
+			var all []string
+			for _, prefix := range r.status(t).Policy.Prefixes {
+				text := fmt.Sprintf("%s %s null", prefix.Prefix, prefix.Verdict)
+				if prefix.Packets != nil {
+					text = fmt.Sprintf("%s %s %d", prefix.Prefix, prefix.Verdict, *prefix.Packets)
+					if *prefix.Bytes < 28**prefix.Packets {
+						text += " of no bytes"
+					}
+				}
+				all = append(all, text)
+			}
+			return strings.Join(all, "\n")
+		}
+		want := "169.254.0.0/16 keep 0\n10.99.0.0/24 keep 4\n10.50.0.0/16 masquerade 2\n10.0.0.0/8 keep 0\n0.0.0.0/0 masquerade 3"
+		if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(counts(), "\n"), cmpopts.SortSlices(func(a, b string) bool { return a < b })); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		for to, packets := range map[netip.Addr]string{r.Corp.IPv4: "4", excepted: "2"} {
+			if got := r.Agent(t, "explain", "--src", p.Addrs[0].String(), "--dst", to.String(), "--output", "json").Stdout; !regexp.MustCompile(`"prefixCounter": \{\s*"packets": ` + packets + `,`).MatchString(got) {
+				t.Errorf("explain of %s, want %s packets:\n%s", to, packets, got)
+			}
+		}
+		if r.IsIPTables() {
+			return
+		}
+		var long strings.Builder
+		for i := range 1000 {
+			fmt.Fprintf(&long, "- 20.%d.%d.1/32\n", i/250, i%250)
+		}
+		r.Write(t, lists+long.String())
+		r.Sync(t)
+		if got := counts(); !strings.Contains(got, "10.99.0.0/24 keep null\n") || strings.Count(got, "null") != 1004 {
+			t.Errorf("of a long policy:\n%.400s", got)
+		}
+		if text := r.Agent(t, "status").Stdout; !strings.Contains(text, "nftables counts by prefix up to 1,000 ranges in a family") {
+			t.Errorf("of a long policy:\n%s", text)
 		}
 	})
 }

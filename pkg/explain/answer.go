@@ -39,6 +39,8 @@ type Answer struct {
 	Kernel  Comparison `json:"kernel"`
 	Rule    *string    `json:"rule"`
 	Counter *Counter   `json:"counter"`
+	// PrefixCounter is what the prefix had, where it is counted: on nftables it shares its rule with others.
+	PrefixCounter *Counter `json:"prefixCounter"`
 
 	// Interface is where the packet leaves the node, and SourceAfter the address that it has then, whoever's rule gives it.
 	Interface   *string     `json:"interface"`

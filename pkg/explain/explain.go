@@ -71,6 +71,7 @@ func (n Node) Explain(ctx context.Context, q Question) (Answer, error) {
 	}
 	steps, redirected := a.redirected(steps)
 	a.compare(j, steps)
+	n.countPrefix(ctx, &a, q)
 	if a.Kernel != Equal {
 		n.defects(ctx, &a, q, j)
 	}
@@ -225,6 +226,27 @@ func (a *Answer) compare(j judgement, steps []conflicts.Step) {
 		a.Kernel = Equal
 	default:
 		a.Kernel = Differs
+	}
+}
+
+// countPrefix adds up what counts the prefix that decides.
+func (n Node) countPrefix(ctx context.Context, a *Answer, q Question) {
+	if a.Rule == nil || a.Prefix == nil || n.Backend == nil {
+		return
+	}
+	counters, err := n.Backend.Counters(ctx, n.Policy.Settings, q.family())
+	if err != nil {
+		return // it is not counted then, which is no obstacle
+	}
+	for _, c := range counters {
+		if c.Prefix != *a.Prefix {
+			continue
+		}
+		if a.PrefixCounter == nil {
+			a.PrefixCounter = &Counter{}
+		}
+		a.PrefixCounter.Packets += c.Packets
+		a.PrefixCounter.Bytes += c.Bytes
 	}
 }
 

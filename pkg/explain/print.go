@@ -29,6 +29,9 @@ func (a Answer) Print(to io.Writer) {
 	if a.Rule != nil {
 		line("rule:       %s", *a.Rule)
 		line("            %d packets, %d bytes", a.Counter.Packets, a.Counter.Bytes)
+		if c := a.PrefixCounter; c != nil && *c != *a.Counter {
+			line("            %d packets, %d bytes to %s", c.Packets, c.Bytes, a.Prefix)
+		}
 	}
 	line("leaves by:  %s", a.way())
 	for _, o := range a.Obstacles {

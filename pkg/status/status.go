@@ -137,6 +137,8 @@ type Prefix struct {
 	Group   *int           `json:"group"` // the egress group that translates, null for other verdicts
 	File    *string        `json:"file"`  // where it is from; null for a default, and in a persisted policy
 	Line    *int           `json:"line"`
+	Packets *uint64        `json:"packets"` // the first of their connections; null where the backend does not count the prefix
+	Bytes   *uint64        `json:"bytes"`
 }
 
 // Egress is an egress group of the policy, and what this node has for it.
@@ -225,8 +227,9 @@ type Repair struct {
 // Counter is how many packets, the first of their connections, a rule decided about.
 type Counter struct {
 	Family  policy.Family   `json:"family"`
-	Verdict *policy.Verdict `json:"verdict"` // null for a rule that is not ip-masq's
+	Verdict *policy.Verdict `json:"verdict"` // null for a rule that is not ip-masq's, or counts both families, of which others count each
 	Prefix  *netip.Prefix   `json:"prefix"`  // null for a rule about several prefixes, or about every other destination
+	Part    bool            `json:"part"`    // another counter has these packets, too
 	Packets uint64          `json:"packets"`
 	Bytes   uint64          `json:"bytes"`
 	Rule    string          `json:"rule"`

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -193,7 +194,7 @@ func (s Status) printPolicy(p page) {
 		if prefix.Group != nil {
 			name += fmt.Sprintf(" (group %d)", *prefix.Group)
 		}
-		p.row("", "", "%-10s  %-20s%s%s", prefix.Verdict, name, s.counted(prefix), s.from(prefix.File, prefix.Line))
+		p.row("", "", "%-10s  %-20s%s%s", prefix.Verdict, name, prefix.counted(), s.from(prefix.File, prefix.Line))
 	})
 	s.printTotals(p)
 	s.printSettings(p)
@@ -229,22 +230,14 @@ func (s Status) printSettings(p page) {
 }
 
 // counted is what the rules of a prefix counted.
-func (s Status) counted(prefix Prefix) string {
-	packets, bytes, found := uint64(0), uint64(0), false
-	for _, c := range s.Counters {
-		same := c.Prefix != nil && *c.Prefix == prefix.Prefix
-		rest := c.Prefix == nil && prefix.Prefix.Bits() == 0 && prefix.Verdict == policy.Masquerade
-		if c.Family == prefix.Family && c.Verdict != nil && *c.Verdict == prefix.Verdict && (same || rest) {
-			packets, bytes, found = packets+c.Packets, bytes+c.Bytes, true
-		}
-	}
-	if !found {
+func (p Prefix) counted() string {
+	if p.Packets == nil || p.Bytes == nil {
 		return ""
 	}
-	return fmt.Sprintf("  %10d connections  %s", packets, Size(bytes))
+	return fmt.Sprintf("  %10d connections  %s", *p.Packets, Size(*p.Bytes))
 }
 
-// printTotals has what a backend counts that does not count by prefix.
+// printTotals has what a backend counts of a family whose prefixes it does not count, and why.
 func (s Status) printTotals(p page) {
 	for _, f := range s.Policy.Settings.Families() {
 		packets, bytes, found := uint64(0), uint64(0), false
@@ -253,10 +246,18 @@ func (s Status) printTotals(p page) {
 				packets, bytes, found = packets+c.Packets, bytes+c.Bytes, true
 			}
 		}
-		if found {
+		if found && s.countsNone(f) {
 			p.row("", "", "%-10s  %-20s  %10d connections  %s", policy.Keep, "all of these, "+f.String(), packets, Size(bytes))
+			p.row("", "", "(nftables counts by prefix up to 1,000 ranges in a family)")
 		}
 	}
+}
+
+// countsNone reports whether there are prefixes that keep the address, and none of them is counted.
+func (s Status) countsNone(f policy.Family) bool {
+	kept := func(p Prefix) bool { return p.Family == f && p.Verdict == policy.Keep }
+	return slices.ContainsFunc(s.Policy.Prefixes, kept) &&
+		!slices.ContainsFunc(s.Policy.Prefixes, func(p Prefix) bool { return kept(p) && p.Packets != nil })
 }
 
 // Size is a number of bytes in the largest unit that fits.
