@@ -123,7 +123,8 @@ func (b *Backend) writeChains(ctx context.Context, family policy.Family, p plan)
 
 // deleteSurplus deletes all root rules but the right one.
 func deleteSurplus(ctx context.Context, s policy.Settings, family policy.Family) error {
-	return deleteNFT(ctx, []string{postrouting}, []policy.Family{family}, func(_ policy.Family, rules [][]byte) [][]byte {
+	all := func(policy.Family, []byte) bool { return true }
+	return deleteChosen(ctx, []string{postrouting}, []policy.Family{family}, all, func(rules [][]byte) [][]byte {
 		surplus := planRootNFT(newScript(), s, rootsNFT(s, rules))
 		return slices.DeleteFunc(rules, func(raw []byte) bool {
 			return !slices.ContainsFunc(surplus, func(r root) bool { return r.handle == nfnl.DecodeRule(raw).Handle })

@@ -12,9 +12,15 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// deleteNFT deletes the rules of chains that choose selects, in all families at once, however often each stands there. It needs
-// no iptables, finds rules behind one that iptables cannot read, and waits for one grace period of the kernel.
-func deleteNFT(ctx context.Context, in []string, families []policy.Family, choose func(f policy.Family, rules [][]byte) [][]byte) error {
+// deleteNFT deletes the wanted rules of chains, in all families at once, however often each stands there. It needs no iptables, finds
+// rules behind one that iptables cannot read, and waits for one grace period of the kernel. The kernel tells whole chains alone, and
+// takes nothing but a handle for a rule that is to go.
+func deleteNFT(ctx context.Context, in []string, families []policy.Family, wanted func(f policy.Family, raw []byte) bool) error {
+	return deleteChosen(ctx, in, families, wanted, func(rules [][]byte) [][]byte { return rules })
+}
+
+// deleteChosen is deleteNFT for those of the wanted rules that choose selects among them.
+func deleteChosen(ctx context.Context, in []string, families []policy.Family, wanted func(policy.Family, []byte) bool, choose func([][]byte) [][]byte) error {
 	c, err := nfnl.Borrow(unix.NFPROTO_INET)
 	if err != nil {
 		return classifyKernel(err)
@@ -29,11 +35,11 @@ func deleteNFT(ctx context.Context, in []string, families []policy.Family, choos
 			c.In(nfFamily(family))
 			b.In(nfFamily(family))
 			for _, chain := range in {
-				rules, err := nftRules(c, chain)
+				rules, err := nftRulesWhere(c, chain, func(raw []byte) bool { return wanted(family, raw) })
 				if err != nil {
 					return err
 				}
-				for _, raw := range choose(family, rules) {
+				for _, raw := range choose(rules) {
 					b.DeleteRule(nfnl.Rule{Table: natTable, Chain: chain, Handle: nfnl.DecodeRule(raw).Handle})
 				}
 			}

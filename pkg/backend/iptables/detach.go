@@ -17,9 +17,7 @@ import (
 // rules of its own, so it does not matter who else is on record with it.
 func (b *Backend) Detach(ctx context.Context, s policy.Settings, families []policy.Family, id attachment.ID, known []ruleset.Pod, _ backend.OnRecord) error {
 	if b.isNFT() {
-		err := deleteNFT(ctx, []string{s.PodsChain(), sourcesChain(s)}, families, func(_ policy.Family, rules [][]byte) [][]byte {
-			return slices.DeleteFunc(rules, func(raw []byte) bool { return !namesOwner(raw, id) })
-		})
+		err := deleteNFT(ctx, []string{s.PodsChain(), sourcesChain(s)}, families, func(_ policy.Family, raw []byte) bool { return namesOwner(raw, id) })
 		if err != nil {
 			return fmt.Errorf("detach: %w", err)
 		}

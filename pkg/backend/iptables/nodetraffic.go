@@ -93,9 +93,7 @@ func (b *Backend) Release(ctx context.Context, s policy.Settings, addresses []ne
 	if b.isNFT() {
 		families := []policy.Family{policy.IPv4, policy.IPv6}
 		families = slices.DeleteFunc(families, func(f policy.Family) bool { return !hasFamily(f, addresses) })
-		err := deleteNFT(ctx, []string{nodeChain(s)}, families, func(f policy.Family, rules [][]byte) [][]byte {
-			return slices.DeleteFunc(rules, func(raw []byte) bool { return !isOne(optedOutOfNative(f, raw)) })
-		})
+		err := deleteNFT(ctx, []string{nodeChain(s)}, families, func(f policy.Family, raw []byte) bool { return isOne(optedOutOfNative(f, raw)) })
 		if err != nil {
 			return fmt.Errorf("release addresses that opted out: %w", err)
 		}

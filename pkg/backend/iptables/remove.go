@@ -76,9 +76,7 @@ func (b *Backend) removeRoots(ctx context.Context, s policy.Settings, family pol
 		return nil
 	}
 	if b.isNFT() {
-		return deleteNFT(ctx, []string{postrouting}, []policy.Family{family}, func(_ policy.Family, rules [][]byte) [][]byte {
-			return slices.DeleteFunc(rules, func(raw []byte) bool { return rootOf(s, nfnl.DecodeRule(raw)) == nil })
-		})
+		return deleteNFT(ctx, []string{postrouting}, []policy.Family{family}, func(_ policy.Family, raw []byte) bool { return rootOf(s, nfnl.DecodeRule(raw)) != nil })
 	}
 	_, err := call(ctx, b, family, func(t tables) (bool, error) {
 		for _, r := range roots {
@@ -97,9 +95,7 @@ func (b *Backend) removeRoots(ctx context.Context, s policy.Settings, family pol
 // removeOurs leaves the rules of other software in a chain.
 func (b *Backend) removeOurs(ctx context.Context, family policy.Family, chain string, rules []rule) error {
 	if b.isNFT() {
-		return deleteNFT(ctx, []string{chain}, []policy.Family{family}, func(_ policy.Family, rules [][]byte) [][]byte {
-			return slices.DeleteFunc(rules, func(raw []byte) bool { return !isOurComment(nfnl.XTComment(nfnl.DecodeRule(raw))) })
-		})
+		return deleteNFT(ctx, []string{chain}, []policy.Family{family}, func(_ policy.Family, raw []byte) bool { return isOurComment(nfnl.XTComment(nfnl.DecodeRule(raw))) })
 	}
 	_, err := call(ctx, b, family, func(t tables) (bool, error) {
 		for _, r := range rules {
