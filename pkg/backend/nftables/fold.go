@@ -2,7 +2,6 @@ package nftables
 
 import (
 	"net/netip"
-	"sort"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
@@ -32,7 +31,16 @@ func fold(f policy.Family, destinations []policy.Destination, keepMulticast bool
 	if isSet {
 		value = keepValue
 	}
-	blocks := nested(f, destinations, keepMulticast, value)
+	decided := func(place int) string {
+		switch place {
+		case nowhere:
+			return ""
+		case multicastPlace:
+			return value(policy.Destination{Prefix: f.Multicast(), Verdict: policy.Keep})
+		}
+		return value(destinations[place])
+	}
+	blocks := nested(f, destinations, keepMulticast)
 	s := sweep{end: lastOf(netip.PrefixFrom(f.Multicast().Addr(), 0)), edges: make([]edge, 0, 2*len(blocks)+1)}
 	s.edges = append(s.edges, edge{at: pointOf(netip.PrefixFrom(f.Multicast().Addr(), 0).Masked().Addr()), place: nowhere})
 	for _, b := range blocks {
@@ -41,23 +49,23 @@ func fold(f policy.Family, destinations []policy.Destination, keepMulticast bool
 	s.leave(nil)
 	all := folded{counted: s.decided() <= limit}
 	if !all.counted {
-		s.merge()
+		s.merge(decided)
 	}
-	all.keep = make([]member, 0, len(s.edges))
+	all.keep = make([]member, 0, len(blocks))
 	for i, e := range s.edges {
 		last := s.end
 		if i+1 < len(s.edges) {
 			last = s.edges[i+1].at.previous()
 		}
-		m := member{first: e.at.addr(f == policy.IPv4), last: last.addr(f == policy.IPv4), value: e.value}
+		m := member{first: e.at.addr(f == policy.IPv4), last: last.addr(f == policy.IPv4), value: decided(e.place)}
 		if all.counted && e.place >= 0 {
 			m.comment = deciding(destinations[e.place].Prefix, m)
 		}
-		if isSet {
-			m.value = ""
-		}
 		switch {
-		case e.value != "":
+		case m.value != "":
+			if isSet {
+				m.value = ""
+			}
 			all.keep = append(all.keep, m)
 		case all.counted && e.place != nowhere:
 			all.except = append(all.except, m)
@@ -85,8 +93,8 @@ func deciding(p netip.Prefix, m member) string {
 // block is a prefix as a range of points.
 type block struct {
 	first, last point
-	value       string
-	place       int // in the list
+	length      uint8 // of the prefix
+	place       int   // in the list
 }
 
 // The places of what is not in the list.
@@ -97,47 +105,73 @@ const (
 
 // nested sorts prefixes by their beginning, each after those that contain it. The first of equal prefixes counts, as in a list
 // that is read in order.
-func nested(f policy.Family, destinations []policy.Destination, keepMulticast bool, value func(policy.Destination) string) []block {
+func nested(f policy.Family, destinations []policy.Destination, keepMulticast bool) []block {
 	multicast := f.Multicast()
 	blocks := make([]block, 0, len(destinations)+1)
+	add := func(p netip.Prefix, place int) {
+		blocks = append(blocks, block{pointOf(p.Addr()), lastOf(p), uint8(p.Bits()), place}) //nolint:gosec // at most 128
+	}
 	if keepMulticast {
-		blocks = append(blocks, block{pointOf(multicast.Addr()), lastOf(multicast), value(policy.Destination{Prefix: multicast, Verdict: policy.Keep}), multicastPlace})
+		add(multicast, multicastPlace)
 	}
 	for i, d := range destinations {
 		if inMulticast := multicast.Bits() <= d.Prefix.Bits() && multicast.Contains(d.Prefix.Addr()); !inMulticast || !keepMulticast {
-			blocks = append(blocks, block{pointOf(d.Prefix.Addr()), lastOf(d.Prefix), value(d), i})
+			add(d.Prefix, i)
 		}
 	}
-	sort.Sort(outerFirst(blocks))
+	blocks = outerFirst(blocks)
 	different := blocks[:0]
 	for _, b := range blocks {
-		if n := len(different); n == 0 || different[n-1].first != b.first || different[n-1].last != b.last {
+		if n := len(different); n == 0 || different[n-1].first != b.first || different[n-1].length != b.length {
 			different = append(different, b)
 		}
 	}
 	return different
 }
 
-// outerFirst orders blocks by where they begin; of two that begin together the longer one comes first.
-type outerFirst []block
-
-func (s outerFirst) Len() int      { return len(s) }
-func (s outerFirst) Swap(i, j int) { s[i], s[j] = s[j], s[i] }
-func (s outerFirst) Less(i, j int) bool {
-	a, b := &s[i], &s[j]
-	if a.first != b.first {
-		return a.first.compare(b.first) < 0
+// outerFirst orders blocks by where they begin; of two that begin together the longer one comes first, and of equal ones the first. It
+// distributes them by one byte after the other, the most important one last, and leaves out those in which all are equal: ten
+// thousand take a fifth of the time of a sort by comparisons.
+func outerFirst(blocks []block) []block {
+	var differ point
+	for i := range blocks {
+		differ.high |= blocks[i].first.high ^ blocks[0].first.high
+		differ.low |= blocks[i].first.low ^ blocks[0].first.low
 	}
-	if a.last != b.last {
-		return a.last.compare(b.last) > 0
+	spare := make([]block, len(blocks))
+	by := func(digit func(b *block) uint8) {
+		var next [256]int // where the next block with a digit goes
+		for i := range blocks {
+			next[digit(&blocks[i])]++
+		}
+		before := 0
+		for d, n := range next {
+			next[d], before = before, before+n
+		}
+		for i := range blocks {
+			d := digit(&blocks[i])
+			spare[next[d]] = blocks[i]
+			next[d]++
+		}
+		blocks, spare = spare, blocks
 	}
-	return a.place < b.place
+	by(func(b *block) uint8 { return b.length })
+	for shift := 0; shift < 64; shift += 8 {
+		if uint8(differ.low>>shift) != 0 { //nolint:gosec // the lowest byte
+			by(func(b *block) uint8 { return uint8(b.first.low >> shift) }) //nolint:gosec // the lowest byte
+		}
+	}
+	for shift := 0; shift < 64; shift += 8 {
+		if uint8(differ.high>>shift) != 0 { //nolint:gosec // the lowest byte
+			by(func(b *block) uint8 { return uint8(b.first.high >> shift) }) //nolint:gosec // the lowest byte
+		}
+	}
+	return blocks
 }
 
 // edge is a point from which on another prefix decides.
 type edge struct {
 	at    point
-	value string
 	place int
 }
 
@@ -151,7 +185,7 @@ type sweep struct {
 func (s *sweep) enter(b block) {
 	s.leave(&b.first)
 	s.around = append(s.around, b)
-	s.mark(edge{b.first, b.value, b.place})
+	s.mark(edge{b.first, b.place})
 }
 
 // leave ends the blocks that do not reach to a point, or all where there is none. Behind a block the one around it decides again.
@@ -165,7 +199,7 @@ func (s *sweep) leave(to *point) {
 		if b.last != s.end {
 			around := edge{at: b.last.next(), place: nowhere}
 			if n > 1 {
-				around.value, around.place = s.around[n-2].value, s.around[n-2].place
+				around.place = s.around[n-2].place
 			}
 			s.mark(around)
 		}
@@ -193,13 +227,12 @@ func (s *sweep) decided() (n int) {
 }
 
 // merge drops the edges between equal values.
-func (s *sweep) merge() {
-	last := 0
-	for i := range s.edges {
-		if e := &s.edges[i]; e.value != s.edges[last].value {
-			last++
-			s.edges[last] = *e
+func (s *sweep) merge(value func(place int) string) {
+	merged, before := s.edges[:1], value(s.edges[0].place)
+	for _, e := range s.edges[1:] {
+		if now := value(e.place); now != before {
+			merged, before = append(merged, e), now
 		}
 	}
-	s.edges = s.edges[:last+1]
+	s.edges = merged
 }
