@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -73,7 +75,7 @@ func answerTCP(listener *net.TCPListener) {
 func (s *Space) Seen(network string, addr netip.Addr) (netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), Limit(patience))
 	defer cancel()
-	conn, err := s.DialContext(ctx, network, netip.AddrPortFrom(addr, Port).String())
+	conn, err := s.dialAnew(ctx, network, netip.AddrPortFrom(addr, Port).String())
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
@@ -81,6 +83,33 @@ func (s *Space) Seen(network string, addr netip.Addr) (netip.AddrPort, error) {
 	deadline, _ := ctx.Deadline()
 	_ = conn.SetDeadline(deadline)
 	return ask(conn)
+}
+
+// usedPorts counts the source ports that datagrams had.
+var usedPorts atomic.Uint32
+
+// The ports that datagrams take their source ports from, the usual ones of Linux.
+const (
+	firstPort   = 32768
+	sourcePorts = 28000
+)
+
+// dialAnew is DialContext from a port that no datagram of this process had lately. The kernel draws ports at random, and now and then
+// one whose former connection it still tracks, with the address that some other rules gave it.
+func (s *Space) dialAnew(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	if !strings.HasPrefix(network, "udp") {
+		return s.DialContext(ctx, network, address)
+	}
+	err = s.Do(func() error {
+		for {
+			from := &net.UDPAddr{Port: firstPort + int(usedPorts.Add(1)%sourcePorts)}
+			conn, err = (&net.Dialer{LocalAddr: from}).DialContext(ctx, network, address)
+			if !errors.Is(err, syscall.EADDRINUSE) {
+				return err
+			}
+		}
+	})
+	return conn, err
 }
 
 func ask(conn net.Conn) (netip.AddrPort, error) {
