@@ -141,9 +141,17 @@ func listedTables(text string) (tables [2]*table) {
 	return tables
 }
 
+// addElement takes in a pod, with its owner as the comment, or a prefix that is kept, with its counter.
 func (t *table) addElement(set string, raw json.RawMessage) {
 	var e struct {
-		Elem   struct{ Val, Comment string }
+		Elem struct {
+			Val     json.RawMessage
+			Comment string
+			Counter *struct{}
+		}
+	}
+	var address string
+	var kept struct {
 		Prefix struct {
 			Addr string
 			Len  int
@@ -151,11 +159,11 @@ func (t *table) addElement(set string, raw json.RawMessage) {
 	}
 	_ = json.Unmarshal(raw, &e)
 	switch {
-	case set == "pods" && e.Elem.Val != "":
+	case set == "pods" && json.Unmarshal(e.Elem.Val, &address) == nil:
 		owner, _, _ := strings.Cut(e.Elem.Comment, " ")
-		t.Pods = append(t.Pods, e.Elem.Val+" "+owner)
-	case set == "keep" && e.Prefix.Addr != "":
-		t.Keep = append(t.Keep, fmt.Sprintf("%s/%d", e.Prefix.Addr, e.Prefix.Len))
+		t.Pods = append(t.Pods, address+" "+owner)
+	case set == "keep" && e.Elem.Counter != nil && json.Unmarshal(e.Elem.Val, &kept) == nil && kept.Prefix.Addr != "":
+		t.Keep = append(t.Keep, fmt.Sprintf("%s/%d", kept.Prefix.Addr, kept.Prefix.Len))
 	default:
 		t.Keep = append(t.Keep, set+": "+string(raw)) // not what we write
 	}
