@@ -38,8 +38,8 @@ type identity struct {
 	size          int64
 }
 
-// racyTime is how old a change must be for the next one to have another time: a timer tick before Linux 6.13.
-const racyTime = 50 * time.Millisecond
+// RacyTime is the age below which a file or directory may change again without its time showing it: a timer tick before Linux 6.13.
+const RacyTime = 50 * time.Millisecond
 
 // List is Store.List.
 func (r *Reader) List() ([]Attachment, error) {
@@ -87,7 +87,7 @@ func (r *Reader) read(id ID) (*reading, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := &reading{attachment: a, file: file, settled: time.Since(time.Unix(file.changed.Unix())) > racyTime}
+	now := &reading{attachment: a, file: file, settled: time.Since(time.Unix(file.changed.Unix())) > RacyTime}
 	r.known[id] = now
 	return now, nil
 }

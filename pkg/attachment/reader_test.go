@@ -53,7 +53,7 @@ func TestReaderListsWhatStoreDoes(t *testing.T) {
 				t.Errorf("%s: %+v, %v; want %+v, %v", step.name, got, err, want, wantErr)
 			}
 		}
-		time.Sleep(2 * racyTime)
+		time.Sleep(2 * RacyTime)
 	}
 	if len(r.known) != 1 {
 		t.Errorf("%d records are remembered, want the one that is there", len(r.known))
@@ -68,7 +68,7 @@ func TestReaderReadsOnlyChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(2 * racyTime)
+	time.Sleep(2 * RacyTime)
 	list := func() map[ID]*reading {
 		t.Helper()
 		if all, err := r.List(); err != nil || len(all) < 100 {

@@ -1,15 +1,11 @@
 package node
 
 import (
-	"encoding/json"
-	"errors"
-	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 
-	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 	"github.com/ip-masq/ip-masq-cni/pkg/ruleset"
@@ -34,7 +30,7 @@ func (n *Node) formerAddresses() *[]netip.Addr {
 		return n.addressesBefore
 	}
 	var document addressesDocument
-	if data, err := os.ReadFile(n.addressesPath()); err != nil || json.Unmarshal(data, &document) != nil || attachment.CheckFormat(document.Version) != nil {
+	if !readList(n.addressesPath(), &document, &document.Version) {
 		return nil
 	}
 	return &document.Addresses
@@ -50,21 +46,7 @@ func (n *Node) keepAddresses(p policy.Policy, addresses []netip.Addr) {
 	if former != nil && slices.Equal(*former, addresses) && (err == nil) == named {
 		return
 	}
-	if err := n.saveAddresses(named, addresses); err != nil {
+	if err := writeList(n.addressesPath(), addressesDocument{attachment.FormatVersion, addresses}, !named); err != nil {
 		n.log.Warn("the next agent will not know of which addresses connections could get one: those that began before an address came keep theirs", "error", err)
 	}
-}
-
-func (n *Node) saveAddresses(named bool, addresses []netip.Addr) error {
-	if !named {
-		if err := os.Remove(n.addressesPath()); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
-	}
-	data, err := json.Marshal(addressesDocument{attachment.FormatVersion, addresses})
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(n.addressesPath(), data, 0o600)
 }

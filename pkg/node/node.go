@@ -114,10 +114,6 @@ func New(o Options) *Node {
 // socketFile is the daemon's socket (package socket, which the plugin does not link). A killed daemon leaves it.
 const socketFile = "agent.sock"
 
-// racyTime is the age below which a file or directory may change again without its time showing it: a timer tick before
-// Linux 6.13.
-const racyTime = 50 * time.Millisecond
-
 // Records returns the attachments on record, which are read again only when their directory changed. A Sync asks several times,
 // and most find nothing new. While this process has the exclusive lock, nobody else writes records (see alone).
 func (n *Node) Records() ([]attachment.Attachment, error) {
@@ -129,7 +125,7 @@ func (n *Node) Records() ([]attachment.Attachment, error) {
 		return n.known.records, nil
 	}
 	records, err := n.records.List()
-	n.known = recordList{valid: err == nil && (n.isAlone || time.Since(changed) > racyTime), at: changed, records: records}
+	n.known = recordList{valid: err == nil && (n.isAlone || time.Since(changed) > attachment.RacyTime), at: changed, records: records}
 	return records, err
 }
 
@@ -140,7 +136,7 @@ func (n *Node) alone() (ended func()) {
 	n.isAlone = true
 	return func() {
 		n.isAlone = false
-		n.known.valid = n.known.valid && time.Since(n.known.at) > racyTime
+		n.known.valid = n.known.valid && time.Since(n.known.at) > attachment.RacyTime
 	}
 }
 

@@ -188,6 +188,6 @@ func identify(path string) fileID {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		id.inode, id.changed = st.Ino, time.Unix(st.Ctim.Unix())
 	}
-	id.sure = time.Since(id.changed) > racyTime
+	id.sure = time.Since(id.changed) > attachment.RacyTime
 	return id
 }

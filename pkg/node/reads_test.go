@@ -73,7 +73,7 @@ func TestSyncReadsEachRecordOnce(t *testing.T) {
 	if counts := opened.of(recordSuffix); len(counts) != 0 {
 		t.Errorf("records were read that were just written: %v", counts)
 	}
-	time.Sleep(2 * racyTime)
+	time.Sleep(2 * attachment.RacyTime)
 	k.mustSync(t)
 	counts := opened.of(recordSuffix)
 	if len(counts) != pods {

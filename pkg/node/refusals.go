@@ -1,17 +1,12 @@
 package node
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/ip-masq/ip-masq-cni/pkg/atomicfile"
 	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 )
 
@@ -63,7 +58,7 @@ func (n *Node) NewRefusals() (fresh []attachment.Attachment, err error) {
 // optOutsNow reads the records of pods that opted out where their directory changed.
 func (n *Node) optOutsNow() []attachment.Attachment {
 	at := changed(n.optOuts.Dir)
-	if !at.Equal(n.refusals.optOutsAt) || time.Since(at) < racyTime {
+	if !at.Equal(n.refusals.optOutsAt) || time.Since(at) < attachment.RacyTime {
 		n.refusals.optOutsAt = at
 		n.refusals.optOuts, _ = n.optOuts.List()
 	}
@@ -75,22 +70,16 @@ func (n *Node) refusalsPath() string { return filepath.Join(n.stateDir, refusals
 // loadRefusals takes a file that cannot be used for none: what is counted twice is better than what is not.
 func (n *Node) loadRefusals() map[attachment.ID]string {
 	var document refusalsDocument
-	if data, err := os.ReadFile(n.refusalsPath()); err != nil || json.Unmarshal(data, &document) != nil || attachment.CheckFormat(document.Version) != nil {
+	if !readList(n.refusalsPath(), &document, &document.Version) {
 		return nil
 	}
 	return document.Counted
 }
 
 func (n *Node) saveRefusals() error {
-	if len(n.refusals.counted) == 0 {
-		if err := os.Remove(n.refusalsPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove the list of counted refusals: %w", err)
-		}
-		return nil
+	counted := n.refusals.counted
+	if err := writeList(n.refusalsPath(), refusalsDocument{attachment.FormatVersion, counted}, len(counted) == 0); err != nil {
+		return fmt.Errorf("keep the list of counted refusals: %w", err)
 	}
-	data, err := json.Marshal(refusalsDocument{attachment.FormatVersion, n.refusals.counted})
-	if err != nil {
-		return fmt.Errorf("encode the list of counted refusals: %w", err)
-	}
-	return atomicfile.Write(n.refusalsPath(), data, 0o600)
+	return nil
 }

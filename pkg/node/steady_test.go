@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/attachment"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/registry"
 )
 
@@ -80,7 +81,7 @@ func TestSteadyAfterAnUnreadableRecord(t *testing.T) {
 	write(t, filepath.Join(k.records.Dir, string(pod("pods", "broken").ID())+".json"), "{")
 	for range 3 {
 		k.mustSync(t)
-		time.Sleep(max(fresh, racyTime))
+		time.Sleep(max(fresh, attachment.RacyTime))
 	}
 	if !k.last.valid {
 		t.Error("the node is never steady again")
