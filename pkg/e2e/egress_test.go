@@ -47,6 +47,28 @@ func both(t *testing.T, r *rig, p *pod) map[string]*flow {
 	}
 }
 
+// seenPorts are those that flows are seen with, by what they are.
+func seenPorts(t *testing.T, flows map[string]*flow) map[string]string {
+	t.Helper()
+	ports := map[string]string{}
+	for name, f := range flows {
+		ports[name] = f.seenPort(t)
+	}
+	return ports
+}
+
+// keepPorts holds that flows go on as they were once the rules have a second address.
+func (r *rig) keepPorts(t *testing.T, agent *netnstest.Process, flows map[string]*flow, ports map[string]string) {
+	t.Helper()
+	r.eventually(t, agent, "the second address in the rules", func() bool { return strings.Contains(r.everything(t), "192.0.2.131") })
+	time.Sleep(netnstest.Limit(300 * time.Millisecond)) // what ends connections runs beside the loop
+	for name, got := range seenPorts(t, flows) {
+		if got != ports[name] {
+			t.Errorf("%s: seen as %s, and before the second address came as %s", name, got, ports[name])
+		}
+	}
+}
+
 // TestAddressesComeAndGo: live and new connections have an address of the node's that the policy chooses, as long as it has one, and
 // that is so within a second of each change. What has an address that is right keeps it.
 func TestAddressesComeAndGo(t *testing.T) {
@@ -92,18 +114,9 @@ func TestAddressesComeAndGo(t *testing.T) {
 		if got := r.sample(t, "egress_source_missing"); got != "0" {
 			t.Errorf("%q groups without addresses", got)
 		}
-		ports := map[string]string{}
-		for name, f := range flows {
-			ports[name] = f.seenPort(t)
-		}
+		ports := seenPorts(t, flows)
 		r.address(t, "add", "192.0.2.131", "2001:db8::83")
-		r.eventually(t, agent, "the second address in the rules", func() bool { return strings.Contains(r.everything(t), "192.0.2.131") })
-		time.Sleep(netnstest.Limit(300 * time.Millisecond)) // what ends connections runs beside the loop
-		for name, f := range flows {
-			if got := f.seenPort(t); got != ports[name] {
-				t.Errorf("%s: seen as %s, and before the second address came as %s", name, got, ports[name])
-			}
-		}
+		r.keepPorts(t, agent, flows, ports)
 		r.address(t, "del", "192.0.2.130", "2001:db8::82")
 		become("the other address", "192.0.2.131", "2001:db8::83")
 		r.address(t, "del", "192.0.2.131", "2001:db8::83")
@@ -188,20 +201,11 @@ func TestAddressComesWithoutAgent(t *testing.T) {
 			}
 			r.eventually(t, agent, name+" from "+want, func() bool { return f.seen(t) == want })
 		}
-		ports := map[string]string{}
-		for name, f := range flows {
-			ports[name] = f.seenPort(t)
-		}
+		ports := seenPorts(t, flows)
 		agent.Stop(syscall.SIGTERM, patience)
 		r.address(t, "add", "192.0.2.131", "2001:db8::83")
 		agent = r.startReady(t, "--enable-ipv6")
-		r.eventually(t, agent, "the second address in the rules", func() bool { return strings.Contains(r.everything(t), "192.0.2.131") })
-		time.Sleep(netnstest.Limit(300 * time.Millisecond)) // what ends connections runs beside the loop
-		for name, f := range flows {
-			if got := f.seenPort(t); got != ports[name] {
-				t.Errorf("%s: seen as %s, and before the second address came as %s", name, got, ports[name])
-			}
-		}
+		r.keepPorts(t, agent, flows, ports)
 		if left := r.Run(t, r.Command("cleanup", "--dry-run")...); !strings.Contains(left, "addresses.json") {
 			t.Errorf("cleanup leaves the list of addresses:\n%s", left)
 		}

@@ -7,15 +7,12 @@ import (
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
-// prefixesCount makes connections to destinations that different prefixes decide about: adjacent ones, one inside another, exceptions, and
-// one inside an exception. Each prefix must have exactly its own, whatever becomes of the rules in between.
-func prefixesCount(f *fixture) {
-	f.withNode()
-	pod := f.node.AddPod(f.T, "pod")
-	p := f.policy()
+// countedPolicy has prefixes of every kind, and destinations with the prefix that decides about each.
+func countedPolicy(f *fixture) (p policy.Policy, deciding map[string]policy.Destination) {
+	p = f.policy()
 	p.NonMasquerade = prefixes("10.0.0.0/9", "10.128.0.0/9", "10.50.1.0/24", "172.16.0.0/12")
 	p.Masquerade = prefixes("10.50.0.0/16")
-	deciding := map[string]policy.Destination{
+	deciding = map[string]policy.Destination{
 		"10.20.0.9":   {Prefix: p.NonMasquerade[0], Verdict: policy.Keep},
 		"10.127.0.9":  {Prefix: p.NonMasquerade[0], Verdict: policy.Keep}, // behind the exception
 		"10.128.0.9":  {Prefix: p.NonMasquerade[1], Verdict: policy.Keep},
@@ -32,6 +29,15 @@ func prefixesCount(f *fixture) {
 		deciding["fd00:77:2::9"] = policy.Destination{Prefix: p.NonMasquerade[5], Verdict: policy.Keep}
 		deciding["fd00:77:1::9"] = policy.Destination{Prefix: p.Masquerade[1], Verdict: policy.Masquerade}
 	}
+	return p, deciding
+}
+
+// prefixesCount makes connections to destinations that different prefixes decide about: adjacent ones, one inside another, exceptions, and
+// one inside an exception. Each prefix must have exactly its own, whatever becomes of the rules in between.
+func prefixesCount(f *fixture) {
+	f.withNode()
+	pod := f.node.AddPod(f.T, "pod")
+	p, deciding := countedPolicy(f)
 	hosts := map[string]netip.Addr{}
 	for text := range deciding {
 		hosts[text] = f.node.Corp.AddAddr(f.T, text)
