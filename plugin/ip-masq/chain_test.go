@@ -74,8 +74,9 @@ func TestCrowdWhileTheChainMoves(t *testing.T) {
 			return err
 		})
 		half := netnstest.Crowd(10) / 2
-		for i := range 10 {
-			first := i * 2 * half
+		turns := 0
+		for ; turns < 10 || turns < 40 && agent.runs.Load() < 3; turns++ {
+			first := turns * 2 * half
 			h.together(t, h.crowd("ADD", first, first+2*half, false)...)
 			h.together(t, h.crowd("DEL", first, first+half, false)...)
 		}
@@ -83,7 +84,7 @@ func TestCrowdWhileTheChainMoves(t *testing.T) {
 		agent.want(t, "sync", 3)
 		h.sync(t, "", "--masq-chain="+chain)
 		var want []string
-		for i := range 10 {
+		for i := range turns {
 			lines, _ := crowdLines(i*2*half+half, (i+1)*2*half)
 			want = append(want, lines...)
 		}

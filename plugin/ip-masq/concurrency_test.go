@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,8 +97,9 @@ func TestCrowdComesAndGoes(t *testing.T) {
 }
 
 // TestCrowdWhileAgentSyncs: two hundred ADDs, twenty at once, while the agent rewrites the shared chain all the time, which is at no moment
-// missing or empty. In an emulator as many turns have fewer each.
+// missing or empty. In an emulator as many turns have fewer each. Where the agent hardly gets a turn, there are more.
 func TestCrowdWhileAgentSyncs(t *testing.T) {
+	const syncs, readings = 3, 20
 	at := netnstest.Crowd(20)
 	pods := 10 * at
 	eachVariant(t, func(t *testing.T, v variant) {
@@ -109,16 +111,17 @@ func TestCrowdWhileAgentSyncs(t *testing.T) {
 		if v.IsIPTables() {
 			reader.start(stop, func(int) error { return h.chainStands() })
 		}
-		for i := 0; i < pods; i += at {
-			h.together(t, h.crowd("ADD", i, i+at, false)...)
+		added := 0
+		for ; added < pods || added < 4*pods && (agent.runs.Load() < syncs || v.IsIPTables() && reader.runs.Load() < readings); added += at {
+			h.together(t, h.crowd("ADD", added, added+at, false)...)
 		}
 		close(stop)
-		agent.want(t, "sync", 3)
+		agent.want(t, "sync", syncs)
 		if v.IsIPTables() {
-			reader.want(t, "reading the shared chain", 20)
+			reader.want(t, "reading the shared chain", readings)
 		}
 		h.sync(t, "", "--random-fully=true") // without the flag, the persisted setting counts
-		want, _ := crowdLines(0, pods)
+		want, _ := crowdLines(0, added)
 		h.wantPods(t, want...)
 	})
 }
@@ -152,7 +155,7 @@ func (h *host) chainStands() error {
 // background repeats something until stop is closed, and remembers how often and the first error.
 type background struct {
 	done chan struct{}
-	runs int
+	runs atomic.Int64
 	err  error
 }
 
@@ -160,22 +163,22 @@ func (b *background) start(stop <-chan struct{}, do func(n int) error) {
 	b.done = make(chan struct{})
 	go func() {
 		defer close(b.done)
-		for ; b.err == nil; b.runs++ {
+		for ; b.err == nil; b.runs.Add(1) {
 			select {
 			case <-stop:
 				return
 			case <-time.After(time.Millisecond):
-				b.err = do(b.runs)
+				b.err = do(int(b.runs.Load()))
 			}
 		}
 	}()
 }
 
 // want fails the test for an error, and when there were too few runs to prove anything.
-func (b *background) want(t *testing.T, what string, runs int) {
+func (b *background) want(t *testing.T, what string, runs int64) {
 	t.Helper()
 	<-b.done
-	if b.err != nil || b.runs < runs {
-		t.Errorf("%s: %d runs, want at least %d: %v", what, b.runs, runs, b.err)
+	if n := b.runs.Load(); b.err != nil || n < runs {
+		t.Errorf("%s: %d runs, want at least %d: %v", what, n, runs, b.err)
 	}
 }
