@@ -17,18 +17,18 @@ import (
 
 // damages are what other software does to our rules, and a daemon has to undo at the next resync.
 var damages = []struct{ name, script string }{
-	{"flushed chain", "iptables -t nat -F IP-MASQ-AGENT"},
-	{"flushed pods' chain", "iptables -t nat -F IP-MASQ-AGENT-PODS"},
-	{"deleted rule", "iptables -t nat -D IP-MASQ-AGENT 2"},
-	{"rules in another order", "iptables -t nat -S IP-MASQ-AGENT 3 | sed 's/^-A/iptables -t nat -I/' | sh; iptables -t nat -D IP-MASQ-AGENT 4"},
-	{"deleted root rule", "iptables -t nat -S POSTROUTING | grep -v -- '-j OTHERS' | grep '^-A' | sed 's/^-A/iptables -t nat -D/' | sh"},
-	{"deleted pod rule", "iptables -t nat -D IP-MASQ-AGENT-PODS 1"},
-	{"duplicate root rule", "iptables -t nat -S POSTROUTING | grep -v -- '-j OTHERS' | grep '^-A' | sed 's/^-A/iptables -t nat -A/' | sh"},
-	{"duplicate pod rule", "iptables -t nat -S IP-MASQ-AGENT-PODS | grep '^-A' | sed 's/^-A/iptables -t nat -A/' | sh"},
-	{"other software's rule in our chain", "iptables -t nat -I IP-MASQ-AGENT -s 10.9.9.9 -j ACCEPT"},
+	{"flushed chain", "iptables -w -t nat -F IP-MASQ-AGENT"},
+	{"flushed pods' chain", "iptables -w -t nat -F IP-MASQ-AGENT-PODS"},
+	{"deleted rule", "iptables -w -t nat -D IP-MASQ-AGENT 2"},
+	{"rules in another order", "iptables -w -t nat -S IP-MASQ-AGENT 3 | sed 's/^-A/iptables -w -t nat -I/' | sh; iptables -w -t nat -D IP-MASQ-AGENT 4"},
+	{"deleted root rule", "iptables -w -t nat -S POSTROUTING | grep -v -- '-j OTHERS' | grep '^-A' | sed 's/^-A/iptables -w -t nat -D/' | sh"},
+	{"deleted pod rule", "iptables -w -t nat -D IP-MASQ-AGENT-PODS 1"},
+	{"duplicate root rule", "iptables -w -t nat -S POSTROUTING | grep -v -- '-j OTHERS' | grep '^-A' | sed 's/^-A/iptables -w -t nat -A/' | sh"},
+	{"duplicate pod rule", "iptables -w -t nat -S IP-MASQ-AGENT-PODS | grep '^-A' | sed 's/^-A/iptables -w -t nat -A/' | sh"},
+	{"other software's rule in our chain", "iptables -w -t nat -I IP-MASQ-AGENT -s 10.9.9.9 -j ACCEPT"},
 	// In one transaction: a repair would come between two commands.
 	{"all of it", "printf '%s\\n' '*nat' '-F POSTROUTING' '-F IP-MASQ-AGENT' '-F IP-MASQ-AGENT-PODS' '-X IP-MASQ-AGENT-PODS' '-X IP-MASQ-AGENT' " +
-		"'-A POSTROUTING -j OTHERS' COMMIT | iptables-restore --noflush"},
+		"'-A POSTROUTING -j OTHERS' COMMIT | iptables-restore -w --noflush"},
 }
 
 // TestDaemonHeals damages the rules in every way; a foreign chain and the jump to it stay as they are.

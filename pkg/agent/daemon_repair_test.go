@@ -51,7 +51,7 @@ func (r *rig) destroy(t *testing.T) {
 		r.Run(t, "nft", "delete table inet ip-masq-agent")
 		return
 	}
-	r.Run(t, "sh", "-c", "printf '*nat\nCOMMIT\n' | iptables-restore")
+	r.Run(t, "sh", "-c", "printf '*nat\nCOMMIT\n' | iptables-restore -w")
 }
 
 // TestRepairBesideEvents: other software changes nftables all the time. Every one of several deletions is repaired within a

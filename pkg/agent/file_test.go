@@ -128,7 +128,7 @@ func TestIPv6UnderABadFile(t *testing.T) {
 		if got := r.Agent(t, "sync", "--enable-ipv6"); got.Code != 1 {
 			t.Errorf("exit %d\n%s", got.Code, got.Stderr)
 		}
-		chain := r.Run(t, "ip6tables", "-t", "nat", "-S", "IP-MASQ-AGENT")
+		chain := r.Run(t, "ip6tables", "-w", "-t", "nat", "-S", "IP-MASQ-AGENT")
 		if got := verdicts(chain); got != "keep fe80::/10, keep fc00::/7, masquerade" {
 			t.Errorf("the IPv6 chain says %s", got)
 		}

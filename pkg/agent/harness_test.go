@@ -43,8 +43,8 @@ func newRig(t *testing.T, v testkit.Variant) *rig {
 		return r
 	}
 	r.Auto = true
-	r.list = []string{"iptables", "-t", "nat", "-S", "IP-MASQ-AGENT"}
-	r.flush = []string{"iptables", "-t", "nat", "-F", "IP-MASQ-AGENT"}
+	r.list = []string{"iptables", "-w", "-t", "nat", "-S", "IP-MASQ-AGENT"}
+	r.flush = []string{"iptables", "-w", "-t", "nat", "-F", "IP-MASQ-AGENT"}
 	return r
 }
 
@@ -57,5 +57,5 @@ func (r *rig) rules(t *testing.T) string {
 // nat runs iptables on table nat, which has to succeed.
 func (r *rig) nat(t *testing.T, args ...string) string {
 	t.Helper()
-	return r.Run(t, append([]string{"iptables", "-t", "nat"}, args...)...)
+	return r.Run(t, append([]string{"iptables", "-w", "-t", "nat"}, args...)...)
 }

@@ -134,10 +134,10 @@ func (r *rig) held(t *testing.T, text string) string {
 			if chain, ok := strings.CutPrefix(line, ":"); ok {
 				chain, _, _ = strings.Cut(chain, " ")
 				declared = append(declared, line)
-				rules = append(rules, strings.SplitAfter(r.Run(t, program, "-t", "nat", "-S", chain), "\n")[1:]...)
+				rules = append(rules, strings.SplitAfter(r.Run(t, program, "-w", "-t", "nat", "-S", chain), "\n")[1:]...)
 			}
 		}
-		_, root, _ := strings.Cut(r.Run(t, program, "-t", "nat", "-S", "POSTROUTING"), "\n")
+		_, root, _ := strings.Cut(r.Run(t, program, "-w", "-t", "nat", "-S", "POSTROUTING"), "\n")
 		b.WriteString("# " + family + "\n*nat\n" + strings.Join(declared, "") + strings.Join(rules, "") + root + "COMMIT\n")
 	}
 	return b.String()

@@ -136,7 +136,7 @@ func TestFormerChain(t *testing.T) {
 		if got := chainNames(r.nat(t, "-S")); got != want {
 			t.Errorf("chains %s, want %s", got, want)
 		}
-		if got := chainNames(r.Run(t, "ip6tables", "-t", "nat", "-S")); got != "" || strings.Count(r.roots(t), "\n") != 1 {
+		if got := chainNames(r.Run(t, "ip6tables", "-w", "-t", "nat", "-S")); got != "" || strings.Count(r.roots(t), "\n") != 1 {
 			t.Errorf("IPv6 chains %q after it was switched off; root rules\n%s", got, r.roots(t))
 		}
 		if got := read(t, filepath.Join(r.DataDir, "policy.json")); !strings.Contains(got, `"chain":"NODE-MASQ"`) {

@@ -133,7 +133,7 @@ func TestStatusAfterABusyLock(t *testing.T) {
 func TestStatusAfterAFlush(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		p := r.attached(t, "a")
-		r.sh(t, "nft flush ruleset; iptables-legacy -t nat -F; iptables-legacy -t nat -X")
+		r.sh(t, "nft flush ruleset; iptables-legacy -w -t nat -F; iptables-legacy -w -t nat -X")
 		if got := r.plugin(t, "STATUS", p); got.Code != 0 {
 			t.Errorf("STATUS: exit %d\n%s%s", got.Code, got.Stdout, got.Stderr)
 		}

@@ -101,20 +101,20 @@ func TestCleanupRefusesWhileAnAgentRuns(t *testing.T) {
 func TestCleanupKeepsOtherSoftware(t *testing.T) {
 	for name, c := range map[string]struct{ script, named, undo string }{
 		"a rule in the shared chain": {
-			"iptables -t nat -I IP-MASQ-AGENT -s 10.9.9.9 -j ACCEPT",
-			"-A IP-MASQ-AGENT -s 10.9.9.9/32 -j ACCEPT", "iptables -t nat -D IP-MASQ-AGENT -s 10.9.9.9 -j ACCEPT",
+			"iptables -w -t nat -I IP-MASQ-AGENT -s 10.9.9.9 -j ACCEPT",
+			"-A IP-MASQ-AGENT -s 10.9.9.9/32 -j ACCEPT", "iptables -w -t nat -D IP-MASQ-AGENT -s 10.9.9.9 -j ACCEPT",
 		},
 		"a rule in the pods' chain": {
-			"iptables -t nat -I IP-MASQ-AGENT-PODS -s 10.9.9.9 -j ACCEPT",
-			"-A IP-MASQ-AGENT-PODS -s 10.9.9.9/32 -j ACCEPT", "iptables -t nat -D IP-MASQ-AGENT-PODS -s 10.9.9.9 -j ACCEPT",
+			"iptables -w -t nat -I IP-MASQ-AGENT-PODS -s 10.9.9.9 -j ACCEPT",
+			"-A IP-MASQ-AGENT-PODS -s 10.9.9.9/32 -j ACCEPT", "iptables -w -t nat -D IP-MASQ-AGENT-PODS -s 10.9.9.9 -j ACCEPT",
 		},
 		"a jump in POSTROUTING": {
-			"iptables -t nat -I POSTROUTING -s 10.9.9.9 -j IP-MASQ-AGENT",
-			"-A POSTROUTING -s 10.9.9.9/32 -j IP-MASQ-AGENT", "iptables -t nat -D POSTROUTING -s 10.9.9.9 -j IP-MASQ-AGENT",
+			"iptables -w -t nat -I POSTROUTING -s 10.9.9.9 -j IP-MASQ-AGENT",
+			"-A POSTROUTING -s 10.9.9.9/32 -j IP-MASQ-AGENT", "iptables -w -t nat -D POSTROUTING -s 10.9.9.9 -j IP-MASQ-AGENT",
 		},
 		"a jump in a chain of theirs": {
-			"iptables -t nat -N THEIRS && iptables -t nat -A THEIRS -j IP-MASQ-AGENT",
-			"", "iptables -t nat -F THEIRS && iptables -t nat -X THEIRS",
+			"iptables -w -t nat -N THEIRS && iptables -w -t nat -A THEIRS -j IP-MASQ-AGENT",
+			"", "iptables -w -t nat -F THEIRS && iptables -w -t nat -X THEIRS",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

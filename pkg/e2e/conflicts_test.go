@@ -18,7 +18,7 @@ func TestStatusNamesConflicts(t *testing.T) {
 		list := strings.Replace(conflist(network, plain), `"isGateway": true`, `"isGateway": true, "ipMasq": true`, 1)
 		overwrite(t, filepath.Join(r.ConfDir, "10-pods.conflist"), list)
 		rule := "-A POSTROUTING -s 10.244.0.0/24 -m comment --comment \"flanneld masq\" -j MASQUERADE"
-		r.sh(t, "iptables -t nat "+strings.Replace(rule, "-A", "-I", 1))
+		r.sh(t, "iptables -w -t nat "+strings.Replace(rule, "-A", "-I", 1))
 		s := r.status(t, "--cni-conf-dir", r.ConfDir)
 		text := r.Agent(t, "status", "--cni-conf-dir", r.ConfDir).Stdout
 		for _, what := range []string{"ipMasq", "flanneld masq"} {
@@ -31,7 +31,7 @@ func TestStatusNamesConflicts(t *testing.T) {
 			}
 		}
 		r.Sync(t)
-		if rules := r.Run(t, "iptables", "-t", "nat", "-S", "POSTROUTING"); !strings.Contains(rules, rule) {
+		if rules := r.Run(t, "iptables", "-w", "-t", "nat", "-S", "POSTROUTING"); !strings.Contains(rules, rule) {
 			t.Errorf("the other software's rule is gone:\n%s", rules)
 		}
 	})

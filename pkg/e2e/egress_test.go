@@ -150,7 +150,7 @@ func (r *rig) everything(t *testing.T) string {
 	if !r.IsIPTables() {
 		return r.standing(t)
 	}
-	return r.Run(t, "iptables", "-t", "nat", "-S")
+	return r.Run(t, "iptables", "-w", "-t", "nat", "-S")
 }
 
 // TestLostAddressEndsTCP: with --conntrack-flush=udp a TCP connection ends whose address left the node, and no other.

@@ -24,13 +24,13 @@ COMMIT
 `
 
 var iptablesDamages = []damage{
-	{"root rule deleted", `iptables -t nat -D POSTROUTING -m comment --comment "ip-masq-agent: pods" -j IP-MASQ-AGENT-PODS`},
-	{"pod's rule deleted", `iptables -t nat -D IP-MASQ-AGENT-PODS 1`},
-	{"shared chain flushed", `iptables -t nat -F IP-MASQ-AGENT`},
-	{"iptables -t nat -F", `iptables -t nat -F`},
+	{"root rule deleted", `iptables -w -t nat -D POSTROUTING -m comment --comment "ip-masq-agent: pods" -j IP-MASQ-AGENT-PODS`},
+	{"pod's rule deleted", `iptables -w -t nat -D IP-MASQ-AGENT-PODS 1`},
+	{"shared chain flushed", `iptables -w -t nat -F IP-MASQ-AGENT`},
+	{"iptables -w -t nat -F", `iptables -w -t nat -F`},
 	{"saved ruleset restored", "iptables-restore <<'EOF'\n" + savedRules + "EOF"},
-	{"root rule twice", `iptables -t nat -A POSTROUTING -m comment --comment "ip-masq-agent: pods" -j IP-MASQ-AGENT-PODS`},
-	{"root rule behind an ACCEPT", `iptables -t nat -I POSTROUTING -j ACCEPT`},
+	{"root rule twice", `iptables -w -t nat -A POSTROUTING -m comment --comment "ip-masq-agent: pods" -j IP-MASQ-AGENT-PODS`},
+	{"root rule behind an ACCEPT", `iptables -w -t nat -I POSTROUTING -j ACCEPT`},
 }
 
 var flushRuleset = damage{"nft flush ruleset", `nft flush ruleset`}
@@ -61,12 +61,12 @@ func TestDamagesAreReal(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		p := r.attached(t, "a")
 		for _, d := range damagesOf(r.Variant) {
-			r.sh(t, "iptables -t nat -D POSTROUTING -j ACCEPT 2>/dev/null || :")
+			r.sh(t, "iptables -w -t nat -D POSTROUTING -j ACCEPT 2>/dev/null || :")
 			r.Sync(t)
 			r.wantSeen(t, p, nodeAddress)
-			before := r.Run(t, "iptables", "-t", "nat", "-S") + r.standing(t)
+			before := r.Run(t, "iptables", "-w", "-t", "nat", "-S") + r.standing(t)
 			r.sh(t, d.script)
-			if after := r.Run(t, "iptables", "-t", "nat", "-S") + r.standing(t); after == before {
+			if after := r.Run(t, "iptables", "-w", "-t", "nat", "-S") + r.standing(t); after == before {
 				t.Errorf("%s changes nothing", d.name)
 			}
 			if got := seenAs(p.Pod, r.Internet.IPv4); got == nodeAddress && !harmless[d.name] {
@@ -118,7 +118,7 @@ func (r *rig) firstInPOSTROUTING(t *testing.T) bool {
 	if !r.IsIPTables() {
 		return true
 	}
-	return r.sh(t, `iptables -t nat -S POSTROUTING | grep -m1 -e 'ip-masq-agent: pods' -e '-A POSTROUTING -j ACCEPT'`) != "-A POSTROUTING -j ACCEPT\n"
+	return r.sh(t, `iptables -w -t nat -S POSTROUTING | grep -m1 -e 'ip-masq-agent: pods' -e '-A POSTROUTING -j ACCEPT'`) != "-A POSTROUTING -j ACCEPT\n"
 }
 
 // TestRepairKeepsWhatIsNotOurs: what other software restored is still there after the repair, in their order.
@@ -130,7 +130,7 @@ func TestRepairKeepsWhatIsNotOurs(t *testing.T) {
 		want := r.standing(t)
 		r.sh(t, "iptables-restore <<'EOF'\n"+savedRules+"EOF")
 		r.eventually(t, agent, "repaired", func() bool { return r.standing(t) == want })
-		theirs := r.sh(t, "iptables -t nat -S | grep -v IP-MASQ-AGENT")
+		theirs := r.sh(t, "iptables -w -t nat -S | grep -v IP-MASQ-AGENT")
 		if want := "-P PREROUTING ACCEPT\n-P INPUT ACCEPT\n-P OUTPUT ACCEPT\n-P POSTROUTING ACCEPT\n-N ufw-user-nat\n" +
 			"-A POSTROUTING -j ufw-user-nat\n-A ufw-user-nat -s 10.8.0.0/24 -o internet -j MASQUERADE\n"; theirs != want {
 			t.Errorf("theirs are now\n%swant\n%s", theirs, want)

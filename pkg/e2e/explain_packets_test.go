@@ -205,7 +205,7 @@ func (w *explainWorld) own(family string, addr netip.Addr) mishap {
 			{name: "rule deleted", do: fmt.Sprintf("h=$(nft -a list chain %s IP-MASQ-AGENT | grep -o 'handle [0-9]*$' | tail -n +2 | sed -n %dp) && nft delete rule %s IP-MASQ-AGENT $h", table, 1+w.r.IntN(4), table)},
 		}[w.r.IntN(6)]
 	}
-	tables := map[string]string{"ip": "iptables", "ip6": "ip6tables"}[family] + " -t nat"
+	tables := map[string]string{"ip": "iptables", "ip6": "ip6tables"}[family] + " -w -t nat"
 	return []mishap{
 		{name: "chain flushed", do: tables + " -F IP-MASQ-AGENT"},
 		{name: "pods flushed", do: tables + " -F IP-MASQ-AGENT-PODS"},
@@ -224,8 +224,8 @@ func (w *explainWorld) foreign(family string, addr netip.Addr) mishap {
 	insert := func(name, table, chain, rule string) mishap {
 		return mishap{
 			name: name, other: true, undecided: table == "nat" && !w.IsIPTables(),
-			do:   fmt.Sprintf("%s -t %s -I %s %s", tables, table, chain, rule),
-			undo: fmt.Sprintf("%s -t %s -D %s %s", tables, table, chain, rule),
+			do:   fmt.Sprintf("%s -w -t %s -I %s %s", tables, table, chain, rule),
+			undo: fmt.Sprintf("%s -w -t %s -D %s %s", tables, table, chain, rule),
 		}
 	}
 	native := func(name, rule string, priority int) mishap {
@@ -243,8 +243,8 @@ func (w *explainWorld) foreign(family string, addr netip.Addr) mishap {
 	// Answers are not tracked either: they would be the first packets of connections, and be masqueraded themselves.
 	untracked := insert("no tracking", "raw", "PREROUTING", fmt.Sprintf("-s %s -j CT --notrack", addr))
 	for _, chain := range []string{"PREROUTING", "OUTPUT"} {
-		untracked.do += fmt.Sprintf(" && %s -t raw -A %s -d %s -j CT --notrack", tables, chain, addr)
-		untracked.undo += fmt.Sprintf(" && %s -t raw -D %s -d %s -j CT --notrack", tables, chain, addr)
+		untracked.do += fmt.Sprintf(" && %s -w -t raw -A %s -d %s -j CT --notrack", tables, chain, addr)
+		untracked.undo += fmt.Sprintf(" && %s -w -t raw -D %s -d %s -j CT --notrack", tables, chain, addr)
 	}
 	ahead := w.r.IntN(2)*20 + 90 // of ip-masq's own, or behind it
 	return []mishap{

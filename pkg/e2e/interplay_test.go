@@ -6,11 +6,11 @@ import "testing"
 // in both of its modes, the portmap plugin's, and iptables-legacy's table beside whatever is ours.
 var neighbours = []struct{ name, script string }{
 	{"kube-proxy, iptables", `
-iptables -t nat -N KUBE-POSTROUTING
-iptables -t nat -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
-iptables -t nat -A KUBE-POSTROUTING -j MARK --xor-mark 0x4000
-iptables -t nat -A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully
-iptables -t nat -I POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING`},
+iptables -w -t nat -N KUBE-POSTROUTING
+iptables -w -t nat -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+iptables -w -t nat -A KUBE-POSTROUTING -j MARK --xor-mark 0x4000
+iptables -w -t nat -A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully
+iptables -w -t nat -I POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING`},
 	{"kube-proxy, nftables", `
 nft add table ip kube-proxy
 nft add chain ip kube-proxy masquerading
@@ -19,13 +19,13 @@ nft add rule ip kube-proxy masquerading masquerade fully-random
 nft add chain ip kube-proxy nat-postrouting '{ type nat hook postrouting priority srcnat; }'
 nft add rule ip kube-proxy nat-postrouting jump masquerading`},
 	{"portmap", `
-iptables -t nat -N CNI-HOSTPORT-MASQ
-iptables -t nat -A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE
-iptables -t nat -A POSTROUTING -m comment --comment "CNI portfwd requiring masquerade" -j CNI-HOSTPORT-MASQ`},
+iptables -w -t nat -N CNI-HOSTPORT-MASQ
+iptables -w -t nat -A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE
+iptables -w -t nat -A POSTROUTING -m comment --comment "CNI portfwd requiring masquerade" -j CNI-HOSTPORT-MASQ`},
 	{"iptables-legacy beside", `
-iptables-legacy -t nat -N OTHERS
-iptables-legacy -t nat -A POSTROUTING -s 198.51.100.0/24 -j OTHERS
-iptables-legacy -t nat -A OTHERS -j MASQUERADE`},
+iptables-legacy -w -t nat -N OTHERS
+iptables-legacy -w -t nat -A POSTROUTING -s 198.51.100.0/24 -j OTHERS
+iptables-legacy -w -t nat -A OTHERS -j MASQUERADE`},
 }
 
 // TestNeighbours: the verdicts are the same whoever else has rules, whether they came before ours or after.
@@ -61,7 +61,7 @@ func (r *rig) addNeighbours(t *testing.T) {
 func TestAlreadyTranslated(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.addNeighbours(t)
-		r.sh(t, `iptables -t mangle -A PREROUTING -d 10.99.0.0/16 -j MARK --or-mark 0x4000`)
+		r.sh(t, `iptables -w -t mangle -A PREROUTING -d 10.99.0.0/16 -j MARK --or-mark 0x4000`)
 		r.Sync(t)
 		p := r.attached(t, "a")
 		r.wantSeen(t, p, nodeAddress)

@@ -102,14 +102,14 @@ func TestMetricsCount(t *testing.T) {
 
 		before := r.repairs(t)
 		r.sh(t, map[bool]string{
-			true: "iptables -t nat -F IP-MASQ-AGENT", false: "nft flush chain inet ip-masq-agent IP-MASQ-AGENT",
+			true: "iptables -w -t nat -F IP-MASQ-AGENT", false: "nft flush chain inet ip-masq-agent IP-MASQ-AGENT",
 		}[r.IsIPTables()])
 		r.eventually(t, agent, "a repair is counted", func() bool { return r.repairs(t) == before+1 })
 		connect(r.Corp.IPv4, 1)
 		r.wantSamples(t, agent, "after a repair", packets(1, 4, 3, 4))
 		r.wantSamples(t, agent, "after a repair", byPrefix(3, -1, 1, internet))
 		r.sh(t, map[bool]string{
-			true: "iptables -t nat -F IP-MASQ-AGENT", false: "nft delete table inet ip-masq-agent",
+			true: "iptables -w -t nat -F IP-MASQ-AGENT", false: "nft delete table inet ip-masq-agent",
 		}[r.IsIPTables()])
 		r.eventually(t, agent, "another repair is counted", func() bool { return r.repairs(t) == before+2 })
 		time.Sleep(1100 * time.Millisecond) // a reading between the repair and the next packet, or the rule's 1 could be that of before
@@ -176,7 +176,7 @@ func TestScrapesStartNoProcess(t *testing.T) {
 			t.Errorf("scrapes started processes, or strace saw nothing:\n%s", out)
 		}
 		if r.IsIPTables() { // whose repairs do start one, which strace has to see
-			r.sh(t, "iptables -t nat -F IP-MASQ-AGENT")
+			r.sh(t, "iptables -w -t nat -F IP-MASQ-AGENT")
 			_ = agent.Signal(syscall.SIGHUP)
 			r.eventually(t, agent, "a process of a repair", func() bool { return strings.Contains(trace.Output(), "execve(") })
 		}

@@ -275,7 +275,7 @@ func (m *monitored) damages(t *testing.T, alerts map[string]string) {
 	silent("IPMasqAgentNotReady")
 	m.Write(t, "egress: [{destinations: [203.0.113.0/24], sourceAddresses: [100.64.0.0/10]}]\n")
 	fires("IPMasqAgentEgressSourceMissing")
-	m.sh(t, "iptables -t nat -I POSTROUTING -s 10.244.0.0/16 -j MASQUERADE")
+	m.sh(t, "iptables -w -t nat -I POSTROUTING -s 10.244.0.0/16 -j MASQUERADE")
 	m.Write(t, "resyncInterval: 2s\nnonMasqueradeCIDRs: [10.0.0.0/8]\n")
 	fires("IPMasqAgentConflict")
 	silent("IPMasqAgentConfigInvalid")

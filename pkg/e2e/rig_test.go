@@ -82,7 +82,7 @@ func (r *rig) standing(t *testing.T) string {
 		return counters.ReplaceAllString(r.Try(t, "nft", "list", "table", "inet", "ip-masq-agent").Stdout, "")
 	}
 	var lines, shared []string
-	for line := range strings.Lines(r.Run(t, "iptables", "-t", "nat", "-S")) {
+	for line := range strings.Lines(r.Run(t, "iptables", "-w", "-t", "nat", "-S")) {
 		switch {
 		case strings.HasPrefix(line, "-A IP-MASQ-AGENT "):
 			shared = append(shared, line)

@@ -47,7 +47,7 @@ func TestSharedAddressAfterAFlush(t *testing.T) {
 			dead := living.sharing(network, names[1]+"-former")
 			r.add(t, dead)
 			r.add(t, living)
-			r.sh(t, "nft flush ruleset; iptables -t nat -F; iptables -t nat -X")
+			r.sh(t, "nft flush ruleset; iptables -w -t nat -F; iptables -w -t nat -X")
 			next := r.attached(t, "next"+names[0])
 			r.del(t, dead)
 			r.wantSeen(t, living, nodeAddress)

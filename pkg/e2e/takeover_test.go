@@ -80,7 +80,7 @@ func TestTakeOver(t *testing.T) {
 func TestTakeOverByPods(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		f := former[0]
-		r.sh(t, formerRules(f.chain, f.jump, "iptables-restore"))
+		r.sh(t, formerRules(f.chain, f.jump, "iptables-restore -w"))
 		overwrite(t, filepath.Join(r.ConfDir, "10-pods.conflist"), conflist(network, plain))
 		p := r.newPod(t, "a")
 		r.cache(t, p)
@@ -97,7 +97,7 @@ func TestTakeOverByPods(t *testing.T) {
 func TestTakeOverOfIPv6(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.sh(t, strings.NewReplacer("169.254.0.0/16", "fe80::/10", "10.0.0.0/8", "fc00::/8", "172.16.0.0/12", "fd00::/9", "192.168.0.0/16", "fd80::/9").
-			Replace(formerRules(former[0].chain, former[0].jump, "ip6tables-restore")))
+			Replace(formerRules(former[0].chain, former[0].jump, "ip6tables-restore -w")))
 		r.Sync(t)
 		if rules := r.rules(t); strings.Contains(rules, "ip6tables") {
 			t.Errorf("IPv6 is off, and there is\n%s", rules)

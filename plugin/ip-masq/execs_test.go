@@ -57,8 +57,8 @@ func TestExecs(t *testing.T) {
 	})
 }
 
-// Requests as strace prints them, which may not know the protocol of the socket.
-var getRoute, getAddress = regexp.MustCompile(`nlmsg_type=(0x1a|RTM_GETROUTE)\b`), regexp.MustCompile(`nlmsg_type=(0x16|RTM_GETADDR)\b`)
+// Requests as strace prints them, which may not know the protocol of the socket, and calls the field "type" in 5.10 (Debian 11).
+var getRoute, getAddress = regexp.MustCompile(`\b(nlmsg_)?type=(0x1a|RTM_GETROUTE)\b`), regexp.MustCompile(`\b(nlmsg_)?type=(0x16|RTM_GETADDR)\b`)
 
 // TestExecsOfAnnotations: an ADD that chooses an address, and one that opts out where the policy is about the node's traffic, start as few
 // processes as any other; but with iptables-legacy the latter looks for rules whose record is lost, and then writes, and a DEL of the former
