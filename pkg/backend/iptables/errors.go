@@ -98,9 +98,17 @@ type ExitError struct {
 	Stderr  string
 }
 
-// Error says what ran and the first line that it complained with.
+// Error says what ran and the line that it complained with: the first, but not the one about an option that we gave; for a lock the
+// last, because 1.8.7 counts the time down before.
 func (e *ExitError) Error() string {
-	line, _, _ := strings.Cut(strings.TrimSpace(e.Stderr), "\n")
+	lines := strings.Split(strings.TrimSpace(e.Stderr), "\n")
+	if len(lines) > 1 && strings.Contains(lines[0], waitInterval) {
+		lines = lines[1:]
+	}
+	line := lines[0]
+	if e.Status == exitResource {
+		line = lines[len(lines)-1]
+	}
 	if e.Signal != 0 {
 		return fmt.Sprintf("%s: ended by signal %q: %s", e.Program, e.Signal, line)
 	}

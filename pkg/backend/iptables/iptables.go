@@ -13,7 +13,6 @@ package iptables
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
@@ -45,6 +44,6 @@ func (b *Backend) restore(ctx context.Context, family policy.Family, sc *script)
 	if err != nil {
 		return "", err
 	}
-	out, err := b.host.run(ctx, found.restore, []string{"--noflush", "-w", fmt.Sprint(waitSeconds(ctx))}, sc.String())
+	out, err := b.host.run(ctx, found.restore, append([]string{"--noflush"}, b.wait(ctx)...), sc.String())
 	return out, classify(ctx, err)
 }
