@@ -73,7 +73,12 @@ func answerTCP(listener *net.TCPListener) {
 // am I" server at addr and returns the address and port that the server saw.
 // No answer within two seconds is an error.
 func (s *Space) Seen(network string, addr netip.Addr) (netip.AddrPort, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), Limit(patience))
+	return s.SeenWithin(patience, network, addr)
+}
+
+// SeenWithin is Seen with another limit, for tests that load the machine themselves.
+func (s *Space) SeenWithin(limit time.Duration, network string, addr netip.Addr) (netip.AddrPort, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), Limit(limit))
 	defer cancel()
 	conn, err := s.dialAnew(ctx, network, netip.AddrPortFrom(addr, Port).String())
 	if err != nil {

@@ -87,7 +87,8 @@ func (f *fixture) during(changes func(), streams ...stream) {
 	for i, s := range streams {
 		wg.Go(func() {
 			for !stop.Load() && wrong[i] == nil {
-				got, err := s.pod.Seen("udp", s.to)
+				// All streams may stand still for a second or two, when other programs have the machine.
+				got, err := s.pod.SeenWithin(20*time.Second, "udp", s.to)
 				if n := connections[i].Add(1); err != nil || got.Addr() != s.want {
 					wrong[i] = fmt.Errorf("connection %d: %s sees %s (%w), want %s", n, s.to, got, err, s.want)
 					stop.Store(true)
