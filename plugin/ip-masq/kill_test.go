@@ -156,7 +156,7 @@ func (h *host) wantExact(t *testing.T, what string, pods []string) {
 // TestKillAtAnyTime needs no idea of where the steps are: it kills plugin and iptables after ever longer times, until one
 // survives.
 func TestKillAtAnyTime(t *testing.T) {
-	const pause = 700 * time.Microsecond
+	pause := netnstest.Limit(700 * time.Microsecond)
 	eachVariant(t, func(t *testing.T, v variant) {
 		for i, verb := range []string{"ADD", "DEL"} {
 			h := newHost(t, v)
