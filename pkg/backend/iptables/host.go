@@ -148,12 +148,13 @@ func (h Host) flavour(path string) (backend.Kind, error) {
 	return backend.IPTablesLegacy, nil
 }
 
-// waitInterval is the option that says how often to look for the xtables lock, and 20 ms in microseconds. Up to 1.8.7 legacy looks
-// once a second, so that beside a busy agent or kube-proxy a pod waits a second for what took a millisecond, or in vain. From 1.8.8
-// on the kernel wakes it, and it complains of the option, but takes it (1.8.9 to 1.8.13 do).
+// waitInterval is the option that says how often to look for the xtables lock, and 100 ms in microseconds. Up to 1.8.7 legacy looks
+// once a second, so that beside a busy agent or kube-proxy a pod waits a second for what took a millisecond, or in vain. It adds up
+// the intervals, not the time: with shorter ones a busy machine would wait for longer than -w says, and than the caller does. From
+// 1.8.8 on the kernel wakes it, and it complains of the option, but takes it (1.8.9 to 1.8.13 do).
 const (
 	waitInterval      = "--wait-interval"
-	waitIntervalValue = "20000"
+	waitIntervalValue = "100000"
 )
 
 // wait are the options of a program that waits for the xtables lock, which iptables-nft has not.
