@@ -6,11 +6,13 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
 
 // TestHanging: an iptables that never ends, itself or by a child that keeps its pipes open, and locks that are never released.
-// All of it at once, since all of it is waiting.
+// All of it at once, since all of it is waiting; in an emulator two at a time: with more, iptables 1.8.7, which counts how often it
+// looked for the lock and not the time, waits longer than the plugin does.
 func TestHanging(t *testing.T) {
 	causes := []struct {
 		name string
@@ -25,6 +27,7 @@ func TestHanging(t *testing.T) {
 	}
 	eachIPTables(t, func(t *testing.T, v variant) {
 		var wg sync.WaitGroup
+		turns := make(chan struct{}, netnstest.Crowd(len(causes)))
 		for _, cause := range causes {
 			if v.Name == "nft" && strings.Contains(cause.name, "xtables") {
 				continue // iptables-nft takes no lock
@@ -36,6 +39,8 @@ func TestHanging(t *testing.T) {
 			bad := h.with(t, `exec "$REAL" "$@"`)
 			release := cause.harm(t, bad)
 			wg.Go(func() {
+				turns <- struct{}{}
+				defer func() { <-turns }()
 				bad.wantHanging(t, cause.name, cause.code)
 				release()
 				h.wantAfterHanging(t)
