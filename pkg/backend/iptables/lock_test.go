@@ -53,7 +53,7 @@ func TestLockIsTakenSoon(t *testing.T) {
 		k.must(err, "Probe")
 	case <-time.After(500 * time.Millisecond): // 250 ms before it would look again
 		t.Error("waits on, though the lock is free")
-		<-done
+		k.must(<-done, "Probe")
 	}
 }
 
