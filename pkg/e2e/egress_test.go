@@ -87,7 +87,8 @@ func TestAddressesComeAndGo(t *testing.T) {
 				tracked := r.Run(t, "conntrack", "-L", "-s", p.Addrs[0].String()) + r.Run(t, "conntrack", "-L", "-f", "ipv6", "-s", p.Addrs[1].String())
 				return !slices.ContainsFunc(former, func(a string) bool { return strings.Contains(tracked, "dst="+a+" ") })
 			})
-			if took > netnstest.Limit(time.Second) {
+			// A second, unless other programs have the machine; without the notification it would wait for a resync.
+			if t.Logf("%s: took %s", what, took); took > netnstest.Limit(10*time.Second) {
 				t.Errorf("%s: took %s", what, took)
 			}
 			former = []string{ipv4, ipv6}
