@@ -31,7 +31,7 @@ func call[T any](ctx context.Context, b *Backend, family policy.Family, calls fu
 		return value, err
 	}
 	if b.host != "" {
-		value, err = calls(chrooted{ctx, b.host, found.command})
+		value, err = calls(chrooted{ctx, b, found.command})
 		return value, classify(ctx, err)
 	}
 	result := make(chan T, 1)

@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"context"
-	"fmt"
 	"strings"
 )
 
@@ -11,13 +10,13 @@ import (
 // without CAP_SYS_ADMIN. A child's chroot(2) takes CAP_SYS_CHROOT alone.
 type chrooted struct {
 	ctx     context.Context
-	host    Host
+	b       *Backend
 	command string
 }
 
 func (c chrooted) run(table string, args ...string) ([]string, error) {
-	args = append([]string{"-w", fmt.Sprint(waitSeconds(c.ctx)), "-t", table}, args...)
-	out, err := c.host.run(c.ctx, c.command, args, "")
+	args = append(append(c.b.wait(c.ctx), "-t", table), args...)
+	out, err := c.b.host.run(c.ctx, c.command, args, "")
 	return strings.Split(out, "\n"), err
 }
 
