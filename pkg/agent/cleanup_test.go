@@ -14,7 +14,7 @@ func TestCleanupWarns(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		record(t, r.StateDir)
 		r.Sync(t)
-		release := lock(t, filepath.Join(r.StateDir, "lock"))
+		release := netnstest.HoldLock(t, filepath.Join(r.StateDir, "lock"))
 		cleanup := r.Start(t, netnstest.Cmd{Args: r.Command("cleanup")})
 		r.eventually(t, cleanup, "the number of pods on stderr", func() bool {
 			return strings.Contains(cleanup.Output(), "attached pods that lose masquerading: 3")

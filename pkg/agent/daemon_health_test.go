@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,7 +18,7 @@ import (
 func TestDaemonProbes(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.Write(t, often)
-		release := lock(t, filepath.Join(r.StateDir, "lock"))
+		release := netnstest.HoldLock(t, filepath.Join(r.StateDir, "lock"))
 		start := time.Now()
 		got := r.Agent(t, "sync")
 		if took := time.Since(start); got.Code != 1 || took > netnstest.Limit(15*time.Second) || !strings.Contains(got.Stderr, "is held by process") {
@@ -55,25 +54,11 @@ func (r *rig) alive(t *testing.T) {
 	}
 }
 
-// lock holds a file as another process would: flock is per open file.
-func lock(t *testing.T, path string) (release func()) {
-	t.Helper()
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = file.Close() })
-	return func() { _ = file.Close() }
-}
-
 // TestXtablesLock holds the lock that iptables-legacy shares with all its users.
 func TestXtablesLock(t *testing.T) {
 	eachOf(t, testkit.Only(backend.IPTablesLegacy), func(t *testing.T, r *rig) {
 		r.Sync(t)
-		release := lock(t, strings.TrimPrefix(r.Env[0], "XTABLES_LOCKFILE="))
+		release := netnstest.HoldLock(t, strings.TrimPrefix(r.Env[0], "XTABLES_LOCKFILE="))
 		start := time.Now()
 		got := r.Agent(t, "sync")
 		if took := time.Since(start); got.Code != 1 || took > netnstest.Limit(15*time.Second) || !strings.Contains(got.Stderr, "lock") {

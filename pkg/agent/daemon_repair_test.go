@@ -22,7 +22,7 @@ func TestRepairAfterTheLock(t *testing.T) {
 		agent := r.startReady(t)
 		time.Sleep(time.Second) // what the start's own changes caused is over
 		want := r.rules(t)
-		release := lock(t, filepath.Join(r.StateDir, "lock"))
+		release := netnstest.HoldLock(t, filepath.Join(r.StateDir, "lock"))
 		r.destroy(t)
 		if err := agent.Signal(syscall.SIGHUP); err != nil { // legacy rules change without an event
 			t.Fatal(err)

@@ -342,14 +342,7 @@ func (m *monitored) serve(t *testing.T, page string) *http.Server {
 // holdLock holds the node's lock, which every sync needs, as another process would.
 func (m *monitored) holdLock(t *testing.T, during func()) {
 	t.Helper()
-	file, err := os.OpenFile(filepath.Join(m.StateDir, "lock"), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = file.Close() }()
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
+	defer netnstest.HoldLock(t, filepath.Join(m.StateDir, "lock"))()
 	during()
 }
 

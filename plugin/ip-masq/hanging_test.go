@@ -21,9 +21,11 @@ func TestHanging(t *testing.T) {
 	}{
 		{"iptables hangs", 100, func(t *testing.T, h *host) func() { h.wrap(t, "exec sleep 60"); return func() {} }},
 		{"a child of iptables hangs", 100, func(t *testing.T, h *host) func() { h.wrap(t, "sleep 60; exit 1"); return func() {} }},
-		{"our lock is held", 11, func(t *testing.T, h *host) func() { return hold(t, filepath.Join(h.stateDir, "lock")) }},
-		{"our turnstile is held", 11, func(t *testing.T, h *host) func() { return hold(t, filepath.Join(h.stateDir, "lock.turnstile")) }},
-		{"the xtables lock is held", 11, func(t *testing.T, h *host) func() { return hold(t, h.lockFile()) }},
+		{"our lock is held", 11, func(t *testing.T, h *host) func() { return netnstest.HoldLock(t, filepath.Join(h.stateDir, "lock")) }},
+		{"our turnstile is held", 11, func(t *testing.T, h *host) func() {
+			return netnstest.HoldLock(t, filepath.Join(h.stateDir, "lock.turnstile"))
+		}},
+		{"the xtables lock is held", 11, func(t *testing.T, h *host) func() { return netnstest.HoldLock(t, h.lockFile()) }},
 	}
 	eachIPTables(t, func(t *testing.T, v variant) {
 		var wg sync.WaitGroup

@@ -103,13 +103,13 @@ func TestStatusIsWhatAnAddWouldDo(t *testing.T) {
 		setUp func(t *testing.T, h *host)
 	}{
 		{"the first ADD met a held lock", func(t *testing.T, h *host) {
-			release := hold(t, filepath.Join(h.stateDir, "lock"))
+			release := netnstest.HoldLock(t, filepath.Join(h.stateDir, "lock"))
 			h.do(t, h.request("ADD", "b", "10.1.0.3")).want(t, 11)
 			release()
 		}},
 		{"the first ADD met a held xtables lock", func(t *testing.T, h *host) {
 			if h.Kind == backend.IPTablesLegacy {
-				release := hold(t, h.lockFile())
+				release := netnstest.HoldLock(t, h.lockFile())
 				h.do(t, h.request("ADD", "b", "10.1.0.3").set("backend", "iptables")).want(t, 11)
 				release()
 			}

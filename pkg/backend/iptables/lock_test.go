@@ -8,24 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ip-masq/ip-masq-cni/pkg/backend"
 	"github.com/ip-masq/ip-masq-cni/pkg/backend/iptables"
 	"github.com/ip-masq/ip-masq-cni/pkg/netnstest"
 	"github.com/ip-masq/ip-masq-cni/pkg/policy"
 )
-
-// lock holds the xtables lock until the file is closed.
-func (k *kernel) lock() *os.File {
-	k.Helper()
-	file, err := os.Create(os.Getenv("XTABLES_LOCKFILE"))
-	if err == nil {
-		err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
-	}
-	k.must(err, "hold the lock")
-	return file
-}
 
 // TestLockIsTakenSoon: who waits for the xtables lock has it when it is free, and not at the next full second, as iptables-legacy
 // 1.8.7 does when nothing tells it otherwise.
@@ -34,7 +21,7 @@ func TestLockIsTakenSoon(t *testing.T) {
 		t.Skip("one second is too little to tell in an emulator; there the plugin's crowds beside a syncing agent show it")
 	}
 	k := newKernel(t, backend.IPTablesLegacy)
-	file := k.lock()
+	release := netnstest.HoldLock(t, os.Getenv("XTABLES_LOCKFILE"))
 	done := make(chan error, 1)
 	go func() {
 		done <- k.in(func(ctx context.Context) error {
@@ -47,7 +34,7 @@ func TestLockIsTakenSoon(t *testing.T) {
 		t.Fatalf("written while the lock was held: %v", err)
 	case <-time.After(250 * time.Millisecond): // it has looked once
 	}
-	k.must(file.Close(), "release the lock")
+	release()
 	select {
 	case err := <-done:
 		k.must(err, "Probe")
@@ -60,8 +47,7 @@ func TestLockIsTakenSoon(t *testing.T) {
 // TestLockIsHeld: the error says in one line what stopped the program.
 func TestLockIsHeld(t *testing.T) {
 	k := newKernel(t, backend.IPTablesLegacy)
-	file := k.lock()
-	defer func() { _ = file.Close() }()
+	netnstest.HoldLock(t, os.Getenv("XTABLES_LOCKFILE"))
 	err := k.Do(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), netnstest.Limit(2*time.Second))
 		defer cancel()
