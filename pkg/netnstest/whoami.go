@@ -15,7 +15,7 @@ import (
 // Port is where the "who am I" servers listen, UDP and TCP.
 const Port = 7777
 
-// patience is how long a client waits for an answer.
+// patience is how long a client waits for an answer, as patient counts.
 const patience = 2 * time.Second
 
 // Serve answers every datagram and every connection to addr with the address
@@ -63,7 +63,6 @@ func answerTCP(listener *net.TCPListener) {
 		if err != nil {
 			return
 		}
-		_ = conn.SetDeadline(time.Now().Add(Limit(patience)))
 		_, _ = conn.Write([]byte(conn.RemoteAddr().String()))
 		_ = conn.Close()
 	}
@@ -78,16 +77,39 @@ func (s *Space) Seen(network string, addr netip.Addr) (netip.AddrPort, error) {
 
 // SeenWithin is Seen with another limit, for tests that load the machine themselves.
 func (s *Space) SeenWithin(limit time.Duration, network string, addr netip.Addr) (netip.AddrPort, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), Limit(limit))
+	ctx, cancel := patient(Limit(limit))
 	defer cancel()
 	conn, err := s.dialAnew(ctx, network, netip.AddrPortFrom(addr, Port).String())
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%s: no connection to %s within %v", network, addr, Limit(limit))
+	}
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
 	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	_ = conn.SetDeadline(deadline)
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
 	return ask(conn)
+}
+
+// patient returns a context that ends after a time in which this process ran. Client and server are goroutines of one process, and a
+// busy machine lets it stand still for seconds: a deadline would then be over before the server could answer.
+func patient(limit time.Duration) (context.Context, context.CancelFunc) {
+	const parts = 20
+	ctx, cancel := context.WithCancelCause(context.Background())
+	go func() {
+		tick := time.NewTimer(0)
+		defer tick.Stop()
+		for range parts + 1 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				tick.Reset(limit / parts)
+			}
+		}
+		cancel(context.DeadlineExceeded)
+	}()
+	return ctx, func() { cancel(context.Canceled) }
 }
 
 // usedPorts counts the source ports that datagrams had.

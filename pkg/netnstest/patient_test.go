@@ -1,0 +1,30 @@
+package netnstest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// TestPatientCountsTimeThatRuns: a process that stood still for a while goes on waiting.
+func TestPatientCountsTimeThatRuns(t *testing.T) {
+	limit := Limit(time.Second)
+	ctx, cancel := patient(limit)
+	defer cancel()
+	pid := os.Getpid()
+	stop := exec.Command("sh", "-c", fmt.Sprintf("kill -STOP %d; sleep %.1f; kill -CONT %[1]d", pid, (2*limit).Seconds()))
+	if out, err := stop.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := ctx.Err(); err != nil {
+		t.Errorf("%v after %v, most of which the process did not run", err, 2*limit)
+	}
+	<-ctx.Done()
+	if err := context.Cause(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
