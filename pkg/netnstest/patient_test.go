@@ -12,7 +12,7 @@ import (
 
 // TestPatientCountsTimeThatRuns: a process that stood still for a while goes on waiting.
 func TestPatientCountsTimeThatRuns(t *testing.T) {
-	limit := Limit(time.Second)
+	limit := Limit(300 * time.Millisecond)
 	ctx, cancel := patient(limit)
 	defer cancel()
 	pid := os.Getpid()
