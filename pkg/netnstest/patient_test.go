@@ -1,8 +1,6 @@
 package netnstest
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,7 +22,4 @@ func TestPatientCountsTimeThatRuns(t *testing.T) {
 		t.Errorf("%v after %v, most of which the process did not run", err, 2*limit)
 	}
 	<-ctx.Done()
-	if err := context.Cause(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
-	}
 }

@@ -81,7 +81,7 @@ func (s *Space) SeenWithin(limit time.Duration, network string, addr netip.Addr)
 	defer cancel()
 	conn, err := s.dialAnew(ctx, network, netip.AddrPortFrom(addr, Port).String())
 	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("%s: no connection to %s within %v", network, addr, Limit(limit))
+		err = fmt.Errorf("%s to %s: not within %v: %w", network, addr, Limit(limit), err)
 	}
 	if err != nil {
 		return netip.AddrPort{}, err
@@ -95,21 +95,20 @@ func (s *Space) SeenWithin(limit time.Duration, network string, addr netip.Addr)
 // busy machine lets it stand still for seconds: a deadline would then be over before the server could answer.
 func patient(limit time.Duration) (context.Context, context.CancelFunc) {
 	const parts = 20
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		tick := time.NewTimer(0)
+		defer cancel()
+		tick := time.NewTicker(limit / parts) // after a standstill it has one tick, not all that it missed
 		defer tick.Stop()
-		for range parts + 1 {
+		for range parts {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				tick.Reset(limit / parts)
 			}
 		}
-		cancel(context.DeadlineExceeded)
 	}()
-	return ctx, func() { cancel(context.Canceled) }
+	return ctx, cancel
 }
 
 // usedPorts counts the source ports that datagrams had.
